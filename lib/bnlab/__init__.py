@@ -1,0 +1,3 @@
+"""Batch normalization, measured: layers from scratch, and instruments for what they do to training."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What the chapters share: figures, explorables, claims, exercises and their checkers."""

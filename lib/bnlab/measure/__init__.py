@@ -1,0 +1,1 @@
+"""Instruments: saturation, distributions, covariate shift, loss landscape, curvature, theorems."""
