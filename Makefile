@@ -1,0 +1,56 @@
+# Every target makes or updates its own .venv first. `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(firstword $(shell command -v python3.11 python3 python 2>/dev/null))
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+BOOK := _build/html/index.html
+# Two threads inside one small network fight over the cores; parallelism is over processes.
+export OMP_NUM_THREADS := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help env book lab test check bench record clean
+
+help:  ## list the targets
+	@echo "Batch Normalization, Measured"
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+env:  ## make or update the environment in .venv
+	@bash tools/environment.sh "$(PYTHON)"
+
+book: env  ## build the book into _build/html and print its address
+	@echo "Building the book ..."
+	@mkdir -p _build
+	@$(BIN)/jupyter-book build . -W -n --keep-going --all --quiet >_build/book.log 2>&1 \
+	    || { cat _build/book.log; echo "make: the book was not built, see the warnings above" >&2; exit 1; }
+	@$(BIN)/python -c 'import pathlib; print("The book:", pathlib.Path("$(BOOK)").resolve().as_uri())'
+
+lab: env  ## open the chapters in JupyterLab
+	@$(RUN) jupyterlab --notebook-dir=chapters
+
+check: env  ## fast checks: ruff, spelling, notebooks
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(BIN)/codespell
+	@$(BIN)/python tools/lint_notebooks.py chapters/*.ipynb
+	@echo "All fast checks passed."
+
+test: check book  ## everything CI runs: fast checks, unit tests, notebooks re-executed, the built book in a browser
+	@echo "Unit tests and examples in docstrings ..."
+	@$(RUN) pytest -q -n 2 -m "not browser" --doctest-modules tests lib
+	@echo "Every notebook, re-executed and compared ..."
+	@$(RUN) pytest -q -n 2 --dist loadfile -p no:doctest --nbval-lax --nbval-current-env --nbval-cell-timeout=180 \
+	    --nbval-sanitize-with tests/nbval.cfg chapters
+	@echo "The built book, in a browser with the network cut ..."
+	@$(RUN) pytest -q -m browser tests
+
+bench: env  ## races against the floor and the peers
+	@for race in benchmarks/*.py; do $(BIN)/python "$$race"; done
+
+record: env  ## remake a recording: make record NAME=deep-linear
+	@$(RUN) bnlab.train.record $(if $(NAME),$(NAME),--list)
+
+clean:  ## remove the built book and the environment
+	rm -rf _build .venv

@@ -1,0 +1,87 @@
+"""Sphinx extension of the book: every page works with the network cut.
+
+It brings MathJax and Vega into the build from installed packages, loads each only on the pages that use
+it, writes Altair charts as labelled figures, and drops scripts that would ask another host.
+"""
+
+import html
+import json
+import os
+import shutil
+from importlib.metadata import files
+from pathlib import Path
+
+import vl_convert
+from docutils import nodes
+from myst_nb.core.render import MimeData, MimeRenderPlugin, NbElementRenderer
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+VEGA_MIME = "application/vnd.vegalite.v5+json"
+VEGA_MARK = "bn-vega"
+MATHJAX_PARTS = ("/tex-chtml.js", ".woff")  # the TeX input, the HTML output, and its fonts
+
+
+class VegaRenderer(MimeRenderPlugin):
+    """Write a stored Vega-Lite chart as a labelled figure that the page itself draws."""
+
+    mime_priority_overrides = (("html", VEGA_MIME, 1),)
+
+    @staticmethod
+    def handle_mime(renderer: NbElementRenderer, data: MimeData, inline: bool) -> list[nodes.Element] | None:
+        if data.mime_type != VEGA_MIME or inline:
+            return None
+        spec = json.dumps(data.content).replace("</", "<\\/")
+        label = html.escape(data.content.get("description", ""), quote=True)
+        return [
+            nodes.raw(
+                text=f'<div class="{VEGA_MARK}" role="group" aria-label="{label}">'
+                f'<script type="application/json">{spec}</script></div>',
+                format="html",
+            )
+        ]
+
+
+def add_vendor_folder(app: Sphinx, config: Config) -> None:
+    """Copy MathJax and Vega out of their packages to where Sphinx collects static files.
+
+    Connected late: Jupyter Book puts every script of the static folders that it sees on every page.
+    """
+    vendor = Path(app.outdir).parent / "vendor"
+    shutil.rmtree(vendor, ignore_errors=True)
+    for part in files("sphinx-mathjax-offline") or ():
+        name = part.as_posix()
+        if name.endswith(MATHJAX_PARTS):
+            target = vendor / name[name.index("mathjax/") :].removeprefix("mathjax-offline/static/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(part.locate(), target)
+    (vendor / "vega").mkdir()
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed; window.vega = vega;")
+    # Wrapped: the bundle's top-level names collide with those of Sphinx's own scripts.
+    (vendor / "vega" / "vega.js").write_text(f"(function(){{{bundle}}})();", encoding="utf-8")
+    shutil.copyfile(Path(__file__).with_name("charts.js"), vendor / "vega" / "charts.js")
+    config.html_static_path.append(os.path.relpath(vendor, app.confdir))
+
+
+def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """Load Vega where a chart is, and drop the scripts of sphinx-thebe, which serve a live kernel only."""
+    if "body" in context:
+        # docutils calls a bibliography a list, whose children are then no list items: axe rightly objects.
+        context["body"] = context["body"].replace(
+            '<div role="list" class="citation-list">', '<div class="citation-list">'
+        )
+    context["script_files"] = [
+        script
+        for script in context["script_files"]
+        if "thebe" not in str(getattr(script, "filename", "") or "")
+        and "THEBE_JS_URL" not in str(getattr(script, "attributes", {}).get("body", ""))
+    ]
+    if VEGA_MARK in context.get("body", ""):
+        app.add_js_file("vega/vega.js", loading_method="defer")
+        app.add_js_file("vega/charts.js", loading_method="defer")
+
+
+def setup(app: Sphinx) -> dict:
+    app.connect("config-inited", add_vendor_folder, priority=950)
+    app.connect("html-page-context", finish_page, priority=900)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
