@@ -74,7 +74,7 @@ def test_every_image_says_what_it_shows(open_page, name):
 @every_page
 def test_explorables_answer_to_the_keyboard(open_page, name):
     tab = open_page(built(name)).tab
-    explorables = tab.locator("[data-explorable]")
+    explorables = tab.locator("article [data-parameters]")
     for i in range(explorables.count()):
         explorable = explorables.nth(i)
         said = explorable.locator("[aria-live]").first
