@@ -1,0 +1,65 @@
+"""`show` never publishes a figure without its text; intervals over seeds agree with SciPy's."""
+
+import re
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from scipy import stats
+
+from bnlab.book import interval, show
+
+matplotlib.use("Agg")
+ALT = "A straight line rises from the lower left to the upper right."
+CAPTION = "The line rises without a bend."
+
+
+def line():
+    fig, ax = plt.subplots()
+    ax.plot([0, 1])
+    return fig
+
+
+@pytest.fixture
+def published(monkeypatch):
+    outputs = []
+    monkeypatch.setattr("bnlab.book.figures.display", lambda output: outputs.append(output.data))
+    return outputs
+
+
+def test_show_publishes_picture_text_alternative_and_caption(published):
+    show(line(), alt=ALT + ' It is "short" & thin.', caption=CAPTION)
+    (html,) = published
+    assert 'alt="A straight line' in html and "&quot;short&quot; &amp; thin" in html
+    assert f"<figcaption>{CAPTION}</figcaption>" in html
+    assert re.search(r'src="data:image/png;base64,[\w+/=]+"', html)
+    assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("alt", ["", "plot", "chapters/figure_1.png", "A line rises to the right"])
+def test_show_refuses_a_figure_without_a_sentence(published, alt):
+    with pytest.raises(ValueError, match="alt="):
+        show(line(), alt=alt, caption=CAPTION)
+    assert published == []
+
+
+def test_show_refuses_a_figure_that_is_too_heavy(published):
+    fig, ax = plt.subplots()
+    ax.imshow(np.random.default_rng(0).random((700, 700)))
+    with pytest.raises(ValueError, match=r"fig: the picture takes \d+ kB"):
+        show(fig, alt=ALT, caption=CAPTION)
+
+
+def test_interval_is_the_one_of_the_t_distribution():
+    values = np.random.default_rng(1).normal(size=(5, 3))
+    mean, low, high = interval(values)
+    wanted = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert mean == pytest.approx(values.mean(0))
+    assert low == pytest.approx(wanted.low) and high == pytest.approx(wanted.high)
+
+
+def test_interval_needs_two_seeds_and_keeps_nan():
+    with pytest.raises(ValueError, match="at least 2"):
+        interval([[1.0, 2.0]])
+    assert np.isnan(interval([1.0, float("nan")]).mean)
