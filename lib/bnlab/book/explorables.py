@@ -49,7 +49,7 @@ def batch_norm(values: Tensor) -> Explorable:
         instead=(
             f"An interactive figure stands here where scripts run. A batch of {len(batch)} values, shifted "
             "and stretched at will, leaves batch normalization in training mode with mean beta and standard "
-            "deviation gamma each time. In test mode it is moved by the running statistics instead, and comes "
-            "out with another mean and spread wherever these lag behind the batch."
+            "deviation gamma each time. In test mode it is moved by the running statistics instead, and "
+            "comes out with another mean and spread wherever these lag behind the batch."
         ),
     )
