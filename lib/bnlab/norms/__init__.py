@@ -1,1 +1,5 @@
 """Normalization layers from scratch."""
+
+from .batch import BatchNorm
+
+__all__ = ["BatchNorm"]
