@@ -16,6 +16,7 @@ from docutils import nodes
 from myst_nb.core.render import MimeData, MimeRenderPlugin, NbElementRenderer
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.util.docutils import SphinxRole
 
 VEGA_MIME = "application/vnd.vegalite.v5+json"
 VEGA_MARK = "bn-vega"
@@ -40,6 +41,23 @@ class VegaRenderer(MimeRenderPlugin):
                 format="html",
             )
         ]
+
+
+class MeasuredRole(SphinxRole):
+    """{measured}`03-batch-normalization my-key`: a number that another chapter measured and glued."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        chapter, key = self.text.split()
+        path = Path(self.env.srcdir) / "chapters" / f"{chapter}.ipynb"
+        self.env.note_dependency(str(path))
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            for output in cell.get("outputs", []):
+                if output.get("metadata", {}).get("scrapbook", {}).get("name") == key:
+                    data = output["data"]
+                    mime = next(mime for mime in data if mime.endswith("text/plain"))
+                    return [nodes.inline(text="".join(data[mime]).strip("'\""))], []
+        message = self.inliner.reporter.warning(f"{chapter} glues no {key!r}", line=self.lineno)
+        return [], [message]
 
 
 def add_vendor_folder(app: Sphinx, config: Config) -> None:
@@ -82,6 +100,7 @@ def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: n
 
 
 def setup(app: Sphinx) -> dict:
+    app.add_role("measured", MeasuredRole())
     app.connect("config-inited", add_vendor_folder, priority=950)
     app.connect("html-page-context", finish_page, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
