@@ -3,3 +3,5 @@
 __version__ = "0.1.0"
 
 from .norms import BatchNorm as BatchNorm
+from .measure import frozen as frozen
+from .measure import probe as probe
