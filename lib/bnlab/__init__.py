@@ -2,6 +2,8 @@
 
 __version__ = "0.1.0"
 
-from .norms import BatchNorm as BatchNorm
 from .measure import frozen as frozen
 from .measure import probe as probe
+from .norms import BatchNorm as BatchNorm
+from .train import data as data
+from .train import fit as fit

@@ -1,0 +1,130 @@
+"""The training loop: plain steps of an optimizer, and observers that look at the network between them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import isfinite
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, Optimizer
+
+from bnlab.measure.gradient import evaluate, trainable, value_and_gradient
+
+
+@dataclass
+class Context:
+    """What an observer sees before the update of one step.
+
+    `loss` maps a model to the scalar loss on the current mini-batch. An observer that has computed the
+    gradient there (a probe has) may leave it in `gradient`, and the training step uses it instead of
+    running its own backward pass.
+    """
+
+    step: int  # 0 is the untrained network
+    model: nn.Module
+    loss: Callable[[nn.Module], Tensor]
+    optimizer: Optimizer
+    lr: float
+    gradient: tuple[Tensor, ...] | None = None  # one per trainable parameter, in the model's order
+    loss0: float | None = None
+
+    def step_function(self, model: nn.Module) -> None:
+        """The optimizer's real update of the model on this mini-batch, momentum and all.
+
+        It is what `internal_covariate_shift` takes as `step`, and changes the model; wrap it in `frozen` to
+        look at its effect only.
+        """
+        if model is not self.model:
+            raise ValueError("model must be the network in training: the optimizer holds its parameters")
+        _, gradient = value_and_gradient(model, self.loss, trainable(model))
+        _set_gradient(model, gradient)
+        self.optimizer.step()
+
+
+Observer = Callable[[Context], "list[dict] | None"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run."""
+
+    loss: Tensor  # (steps,) float64, mini-batch loss before each update; NaN after a divergence
+    records: list[dict]  # what the observers returned, each with its "step"
+    diverged_at: int | None  # the first step whose loss was not finite
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    lr: float,
+    steps: int,
+    loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+    optimizer: Callable[..., Optimizer] = SGD,
+    observers: Iterable[Observer] = (),
+) -> Run:
+    """Train `model` in place: theta <- theta - lr * gradient, for the default optimizer.
+
+    `batches` yields pairs (x, y); `loss(model(x), y)` is the scalar to minimise; `optimizer(parameters,
+    lr=lr)` makes the optimizer. Each observer is called with a `Context` before every update and may return
+    a list of dicts, which become `Run.records`. A run whose loss is no longer finite stops there.
+
+    Raises ValueError for a negative or non-finite lr, steps below 1, a model without trainable parameters,
+    or batches that end too early.
+
+    >>> from bnlab.train import data
+    >>> x, y = data.gaussian_regression(samples=40, features=3)
+    >>> net = nn.Linear(3, 3, dtype=torch.float64)
+    >>> run = fit(net, data.batches(x, y, 40), lr=0.1, steps=50, loss=nn.functional.mse_loss)
+    >>> bool(run.loss[-1] < run.loss[0] / 10), run.diverged_at
+    (True, None)
+    """
+    if not (isfinite(lr) and lr >= 0):
+        raise ValueError(f"lr must be a finite number >= 0, got {lr!r}")
+    if not (isinstance(steps, int) and steps >= 1):
+        raise ValueError(f"steps must be an integer >= 1, got {steps!r}")
+    descent = optimizer(trainable(model), lr=lr)
+    observers = tuple(observers)
+    losses = torch.full((steps,), torch.nan, dtype=torch.float64)
+    records: list[dict] = []
+    source = iter(batches)
+    for step in range(steps):
+        try:
+            x, y = next(source)
+        except StopIteration:
+            raise ValueError(f"batches ended after {step} of {steps} steps; give data.batches(...)") from None
+
+        def batch_loss(net: nn.Module, x: Tensor = x, y: Tensor = y) -> Tensor:
+            return loss(net(x), y)
+
+        context = Context(step, model, batch_loss, descent, lr)
+        for observer in observers:
+            records.extend({"step": step, **record} for record in observer(context) or ())
+        losses[step] = _prepare_gradient(context)
+        if not torch.isfinite(losses[step]):
+            return Run(losses, records, diverged_at=step)
+        descent.step()
+    return Run(losses, records, diverged_at=None)
+
+
+def _prepare_gradient(context: Context) -> float:
+    """Put the gradient of the current mini-batch into `.grad` and return the loss.
+
+    With an observer's gradient the forward pass still runs, without autograd: it is what moves running
+    statistics and the random state, exactly once a step, so that a probed run and an unprobed one are the
+    same run.
+    """
+    if context.gradient is None:
+        value, gradient = value_and_gradient(context.model, context.loss, trainable(context.model))
+    else:
+        gradient = context.gradient
+        with torch.no_grad():
+            value = evaluate(context.model, context.loss)
+    _set_gradient(context.model, gradient)
+    return value.item()
+
+
+def _set_gradient(model: nn.Module, gradient: tuple[Tensor, ...]) -> None:
+    for parameter, values in zip(trainable(model), gradient, strict=True):
+        parameter.grad = values
