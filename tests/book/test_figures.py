@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bnlab.book import interval, show
+from bnlab.book import interval, show, table
 
 matplotlib.use("Agg")
 ALT = "A straight line rises from the lower left to the upper right."
@@ -63,3 +63,23 @@ def test_interval_needs_two_seeds_and_keeps_nan():
     with pytest.raises(ValueError, match="at least 2"):
         interval([[1.0, 2.0]])
     assert np.isnan(interval([1.0, float("nan")]).mean)
+
+
+def test_a_table_is_html_with_headers_and_aligned_plain_text(monkeypatch):
+    outputs = []
+    monkeypatch.setattr("bnlab.book.tables.display", lambda data, raw: outputs.append(data))
+    table(["batch", "gap <%>"], [["m = 2", 41], ["m = 128", "0.4"]], caption="Gap by batch.")
+    (data,) = outputs
+    assert "<caption>Gap by batch.</caption>" in data["text/html"]
+    assert '<th scope="row">m = 2</th><td style="text-align: right">41</td>' in data["text/html"]
+    assert "gap &lt;%&gt;" in data["text/html"]
+    assert data["text/plain"].splitlines()[1:] == [
+        "batch    gap <%>",
+        "m = 2         41",
+        "m = 128      0.4",
+    ]
+
+
+def test_a_table_refuses_a_row_of_another_length():
+    with pytest.raises(ValueError, match="has 1 entries, columns has 2"):
+        table(["a", "b"], [["only"]], caption="Short.")

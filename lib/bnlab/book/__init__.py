@@ -1,8 +1,9 @@
-"""What the chapters share: figures, explorables, claims, exercises and their checkers."""
+"""What the chapters share: figures, tables, explorables, claims, exercises and their checkers."""
 
 from bnlab.book import explorables
 from bnlab.book.exercises import check
 from bnlab.book.figures import COLORS, Interval, interval, label_line, plot_band, show, style
+from bnlab.book.tables import table
 
 __all__ = [
     "COLORS",
@@ -14,4 +15,5 @@ __all__ = [
     "plot_band",
     "show",
     "style",
+    "table",
 ]
