@@ -3,6 +3,7 @@
 __version__ = "0.1.0"
 
 from .measure import frozen as frozen
+from .measure import internal_covariate_shift as internal_covariate_shift
 from .measure import probe as probe
 from .norms import BatchNorm as BatchNorm
 from .train import data as data

@@ -2,5 +2,6 @@
 
 from .frozen import frozen
 from .landscape import Probe, probe
+from .shift import Shift, internal_covariate_shift
 
-__all__ = ["Probe", "frozen", "probe"]
+__all__ = ["Probe", "Shift", "frozen", "internal_covariate_shift", "probe"]

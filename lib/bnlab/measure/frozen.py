@@ -35,22 +35,33 @@ def _restore_tables(tables: list[tuple[dict, dict]]) -> None:
         table.update(entries)
 
 
+class RandomState:
+    """The state of torch's default random generators, on the CPU and on every CUDA device in use."""
+
+    def __init__(self):
+        self._cpu = torch.get_rng_state()
+        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+
+    def rewind(self) -> None:
+        """Draw the same numbers again."""
+        torch.set_rng_state(self._cpu)
+        if self._cuda is not None:
+            torch.cuda.set_rng_state_all(self._cuda)
+
+
 class ForwardState:
-    """What a forward pass changes: buffers (running statistics) and torch's random generators."""
+    """What a forward pass changes: buffers (running statistics) and random generators."""
 
     def __init__(self, model: nn.Module):
         self._buffer_tables = _tables(model, "_buffers")
         self._buffers = [_save(buffer) for buffer in model.buffers()]
-        self._cpu_rng = torch.get_rng_state()
-        self._cuda_rng = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+        self._random = RandomState()
 
     def rewind(self) -> None:
         """Put back buffers and random generators, so that the next pass sees what the first one saw."""
         _restore_tables(self._buffer_tables)
         _put_back(self._buffers)
-        torch.set_rng_state(self._cpu_rng)
-        if self._cuda_rng is not None:
-            torch.cuda.set_rng_state_all(self._cuda_rng)
+        self._random.rewind()
 
 
 class Snapshot(ForwardState):
