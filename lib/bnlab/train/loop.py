@@ -30,15 +30,12 @@ class Context:
     loss0: float | None = None
 
     def step_function(self, model: nn.Module) -> None:
-        """The optimizer's real update of the model on this mini-batch, momentum and all.
+        """Apply to the network the optimizer's real update for the gradient in `.grad`, momentum and all.
 
-        It is what `internal_covariate_shift` takes as `step`, and changes the model; wrap it in `frozen` to
-        look at its effect only.
+        It is what `internal_covariate_shift` takes as `step`.
         """
         if model is not self.model:
             raise ValueError("model must be the network in training: the optimizer holds its parameters")
-        _, gradient = value_and_gradient(model, self.loss, trainable(model))
-        _set_gradient(model, gradient)
         self.optimizer.step()
 
 
