@@ -37,6 +37,38 @@ def noisy_loss(seed=1):
     return lambda net: F.cross_entropy(net(x), y)
 
 
+class Point(nn.Module):
+    """A module that is nothing but a point theta."""
+
+    def __init__(self, theta):
+        super().__init__()
+        self.theta = nn.Parameter(theta)
+
+
+def quadratic(seed=0, n=6):
+    generator = torch.Generator().manual_seed(seed)
+    a = torch.randn(n, n, generator=generator, dtype=torch.float64)
+    hessian = a + a.T
+    point = Point(torch.randn(n, generator=generator, dtype=torch.float64))
+    return point, hessian, lambda net: 0.5 * net.theta @ hessian @ net.theta
+
+
+class Tied(nn.Module):
+    """One weight used twice, one frozen, one never used, two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(4, 4)
+        self.second = nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.fixed = nn.Linear(4, 4).requires_grad_(False)
+        self.idle = nn.Linear(2, 2)
+
+    def forward(self, x):
+        h = torch.tanh(self.first(x))
+        return self.second(h), self.fixed(h)
+
+
 def state(model):
     """Every bit of a model and of torch's generator, as comparable objects."""
     return {

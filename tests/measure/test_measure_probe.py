@@ -7,28 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from measure_cases import noisy_loss, noisy_net, same, state
+from measure_cases import Point, Tied, noisy_loss, noisy_net, quadratic, same, state
 from torch import nn
 from torch.nn import functional as F
 
 from bnlab.measure.landscape import probe
-
-
-class Point(nn.Module):
-    """A module that is nothing but a point theta."""
-
-    def __init__(self, theta):
-        super().__init__()
-        self.theta = nn.Parameter(theta)
-
-
-def quadratic(seed=0, n=6):
-    generator = torch.Generator().manual_seed(seed)
-    a = torch.randn(n, n, generator=generator, dtype=torch.float64)
-    hessian = a + a.T
-    point = Point(torch.randn(n, generator=generator, dtype=torch.float64))
-    return point, hessian, lambda net: 0.5 * net.theta @ hessian @ net.theta
-
 
 STEPS = [0.3, -0.2, 0.0, 1e-3, 0.3, 2.0]
 
@@ -194,22 +177,6 @@ def test_infinite_gradient_at_step_zero():
     result = probe(net, lambda net: torch.sqrt(net.theta).sum(), [0.0])
     assert result.gradient_norm == math.inf
     assert result.loss[0] == result.loss0 == 0
-
-
-class Tied(nn.Module):
-    """One weight used twice, one frozen, one never used, two outputs."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Linear(4, 4)
-        self.second = nn.Linear(4, 4)
-        self.second.weight = self.first.weight
-        self.fixed = nn.Linear(4, 4).requires_grad_(False)
-        self.idle = nn.Linear(2, 2)
-
-    def forward(self, x):
-        h = torch.tanh(self.first(x))
-        return self.second(h), self.fixed(h)
 
 
 def test_shared_frozen_and_unused_parameters_and_several_outputs():
