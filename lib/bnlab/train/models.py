@@ -46,10 +46,11 @@ def conv_net(
     norm: Norm = None,
     init: str | float,
     seed: int,
+    size: int = 28,
     channels: Sequence[int] = (8, 16, 32),
     activation: Callable[[], nn.Module] = nn.ReLU,
 ) -> nn.Sequential:
-    """A mini VGG for 1 x 28 x 28 images: 3 x 3 convolutions, each followed by pooling, and a linear layer.
+    """A mini VGG for 1 x size x size images: 3 x 3 convolutions and pooling, then a linear layer.
 
     >>> conv_net(init="he", seed=0)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
@@ -58,7 +59,7 @@ def conv_net(
     layers: list[nn.Module] = []
     for a, b in pairwise(sizes):
         layers += [block(nn.Conv2d(a, b, 3, padding=1), b, norm, activation), nn.MaxPool2d(2)]
-    side = 28 // 2 ** len(channels)
+    side = size // 2 ** len(channels)
     return initialise(nn.Sequential(*layers, nn.Flatten(), nn.Linear(b * side**2, 10)), init, seed)
 
 
