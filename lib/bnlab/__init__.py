@@ -6,6 +6,7 @@ from .measure import frozen as frozen
 from .measure import internal_covariate_shift as internal_covariate_shift
 from .measure import probe as probe
 from .measure import sharpness as sharpness
+from .measure import theorems as theorems
 from .norms import BatchNorm as BatchNorm
 from .train import data as data
 from .train import fit as fit
