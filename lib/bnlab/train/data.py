@@ -255,6 +255,7 @@ def extract_cifar(archive: Path, folder: Path) -> None:
 
     Raises ValueError if any member would leave the folder, or one of the six is missing or not a plain file.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
     wanted = [name for names in CIFAR_FILES.values() for name in names]
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch, tarfile.open(archive, "r:gz") as tar:
         complete = Path(scratch) / CIFAR_FOLDER

@@ -120,10 +120,19 @@ def code_of(function: Callable) -> str:
         elif callable(value) and hasattr(value, "__qualname__"):
             parts[name] = f"{value.__module__}.{value.__qualname__}"
         else:
-            parts[name] = joblib.hash(value)
+            parts[name] = _fingerprint(value)
 
     visit(function.__name__, function)
     return json.dumps(parts, sort_keys=True)
+
+
+def _fingerprint(value: object) -> str:
+    """A hash of a value; of a tensor's content, as pickling one gives other bytes each time."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    elif isinstance(value, list | tuple):
+        value = [type(value).__name__, *map(_fingerprint, value)]
+    return joblib.hash(value)
 
 
 def run_key(code: str, settings: Settings, seed: int) -> str:
