@@ -1,4 +1,4 @@
-"""The loss along a line, on one mini-batch: [2] §3.2, Fig. 4."""
+"""The loss along the gradient ([2] §3.2, Fig. 4), along a line and on a plane, on one mini-batch."""
 
 import math
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from .gradient import (
     Loss,
     cosine,
     difference,
+    evaluate,
     norm,
     ratio,
     trainable,
@@ -116,7 +117,7 @@ def probe_and_advance(
     that state gives it what the pass would have left: running statistics updated once, random numbers drawn
     once. So training goes on exactly as if nobody had looked.
     """
-    steps = _step_sizes(step_sizes)
+    steps = _step_sizes(step_sizes, "step_sizes")
     losses, distances, cosines, betas = [], [], [], []
     with frozen(model) as start:
         parameters = trainable(model)
@@ -150,6 +151,187 @@ def probe_and_advance(
     return found, advanced
 
 
+@dataclass(frozen=True, eq=False)
+class Slice1D:
+    """What `slice1d` found."""
+
+    alphas: np.ndarray  # (n,)
+    loss: np.ndarray  # (n,) L(theta + alpha d)
+    direction: tuple[Tensor, ...]  # d, one tensor per trainable parameter
+
+
+@dataclass(frozen=True, eq=False)
+class Slice2D:
+    """What `slice2d` found."""
+
+    alphas: np.ndarray  # (n,)
+    betas: np.ndarray  # (m,)
+    loss: np.ndarray  # (n, m) L(theta + alphas[i] d1 + betas[j] d2)
+    directions: tuple[tuple[Tensor, ...], tuple[Tensor, ...]]  # d1, d2
+
+
+def random_direction(model: nn.Module, *, seed: int) -> tuple[Tensor, ...]:
+    """A random direction, filter by filter as long as the model's weights: Li et al. 2018, arXiv:1712.09913.
+
+    Each filter (each slice along dimension 0 of a parameter with at least two dimensions) is a Gaussian
+    vector, scaled to the norm of the model's own filter. Biases and batch-norm parameters get direction
+    zero, as by default in the authors' code: the bias of a fresh batch norm has no length to scale to.
+
+    Args:
+        model: any module with trainable parameters.
+        seed: of a generator of its own, on the CPU; the same numbers on every device.
+
+    Returns:
+        One tensor per trainable parameter, ready for `slice1d`, `slice2d` and `probe`.
+
+    Example:
+        >>> import torch
+        >>> from bnlab.measure.landscape import random_direction
+        >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+        >>> d = random_direction(net, seed=0)
+        >>> bool(torch.allclose(d[0].norm(dim=1), net[0].weight.norm(dim=1))), [t.any().item() for t in d[1:]]
+        (True, [False, False, False])
+    """
+    generator = torch.Generator().manual_seed(seed)
+    direction = []
+    for parameter in trainable(model):
+        weight = parameter.detach()
+        d = torch.randn(weight.shape, dtype=weight.dtype, generator=generator).to(weight.device)
+        if weight.ndim < 2:
+            d.zero_()
+        else:
+            dims = tuple(range(1, weight.ndim))
+            length, random_length = (torch.linalg.vector_norm(t, dim=dims, keepdim=True) for t in (weight, d))
+            d *= length / random_length
+        direction.append(d)
+    return tuple(direction)
+
+
+def slice1d(
+    model: nn.Module,
+    loss: Loss,
+    alphas: Sequence[float],
+    *,
+    direction: Sequence[Tensor] | None = None,
+    seed: int = 0,
+) -> Slice1D:
+    r"""The loss along one direction: :math:`L(\theta+\alpha d)`, on one mini-batch.
+
+    One forward pass per point, no gradients. Every point sees the same buffers and random numbers, the mode
+    the model is in is measured, and afterwards everything is as it was (see `frozen`). Note the sign: plus,
+    where `probe` has minus.
+
+    Args:
+        model: any module, in any mode, on any device.
+        loss: takes the model, returns a scalar tensor, for one fixed mini-batch.
+        alphas: (n,) in units of ``direction``; for a `random_direction`, 1 moves every filter by its own
+            length.
+        direction: one tensor per trainable parameter; a `random_direction` if not given.
+        seed: of that direction.
+
+    Returns:
+        A `Slice1D`. A loss that is not finite is reported as it is.
+
+    Raises:
+        TypeError, ValueError: as in `probe`.
+
+    Source: Goodfellow et al. 2015, arXiv:1412.6544; normalization from Li et al. 2018.
+
+    Example:
+        >>> import torch
+        >>> from bnlab import slice1d
+        >>> net = torch.nn.Linear(1, 1, bias=False).double()
+        >>> parabola = lambda net: (net.weight ** 2).sum()
+        >>> d = [1 - net.weight.detach()]  # to the point 1
+        >>> float(slice1d(net, parabola, [0.0, 1.0], direction=d).loss[1])
+        1.0
+    """
+    steps = _step_sizes(alphas, "alphas")
+    with frozen(model) as start, torch.no_grad():
+        parameters = trainable(model)
+        if direction is None:
+            direction = random_direction(model, seed=seed)
+        direction = _direction(direction, parameters)
+        values = start.parameter_values()
+        losses = _losses(model, loss, start, parameters, values, direction, steps)
+    return Slice1D(np.array(steps), np.array(losses), direction)
+
+
+def slice2d(
+    model: nn.Module,
+    loss: Loss,
+    alphas: Sequence[float],
+    betas: Sequence[float],
+    *,
+    directions: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None,
+    seed: int = 0,
+) -> Slice2D:
+    r"""The loss on a plane: :math:`L(\theta+\alpha d_1+\beta d_2)`, on one mini-batch.
+
+    As `slice1d`, with one forward pass per point of the grid. Each point is computed from theta itself, so
+    rounding does not pile up along the grid.
+
+    Trap: two random directions out of millions show little, and how sharp the picture looks depends on the
+    length of the directions. Compare networks with the same normalization of directions only.
+
+    Args:
+        model, loss: as in `slice1d`.
+        alphas: (n,) along the first direction.
+        betas: (m,) along the second.
+        directions: two sequences of one tensor per trainable parameter; two `random_direction` with seeds
+            ``seed`` and ``seed + 1`` if not given.
+        seed: of those directions.
+
+    Returns:
+        A `Slice2D`.
+
+    Raises:
+        TypeError, ValueError: as in `probe`.
+
+    Source: Li et al. 2018, arXiv:1712.09913.
+
+    Example:
+        >>> import torch
+        >>> from bnlab import slice2d
+        >>> net = torch.nn.Linear(2, 1, bias=False).double()
+        >>> _ = net.weight.data.zero_()
+        >>> bowl = lambda net: (net.weight ** 2).sum()
+        >>> d1, d2 = torch.tensor([[1.0, 0.0]]).double(), torch.tensor([[0.0, 1.0]]).double()
+        >>> slice2d(net, bowl, [0, 1], [0, 1, 2], directions=([d1], [d2])).loss.tolist()
+        [[0.0, 1.0, 4.0], [1.0, 2.0, 5.0]]
+    """
+    rows, columns = _step_sizes(alphas, "alphas"), _step_sizes(betas, "betas")
+    with frozen(model) as start, torch.no_grad():
+        parameters = trainable(model)
+        if directions is None:
+            directions = random_direction(model, seed=seed), random_direction(model, seed=seed + 1)
+        d1, d2 = (_direction(d, parameters) for d in directions)
+        values = start.parameter_values()
+        losses = []
+        for alpha in rows:
+            shifted = {p: torch.add(values[p], d, alpha=alpha) for p, d in zip(parameters, d1, strict=True)}
+            losses.append(_losses(model, loss, start, parameters, shifted, d2, columns))
+    return Slice2D(np.array(rows), np.array(columns), np.array(losses), (d1, d2))
+
+
+def _losses(
+    model: nn.Module,
+    loss: Loss,
+    start: ForwardState,
+    parameters: Sequence[nn.Parameter],
+    values: dict[nn.Parameter, Tensor],
+    direction: Sequence[Tensor],
+    steps: list[float],
+) -> list[float]:
+    """L(values + step * direction) for every step."""
+    losses = []
+    for step in steps:
+        start.rewind()
+        move(parameters, values, direction, -step)
+        losses.append(evaluate(model, loss).item())
+    return losses
+
+
 def move(
     parameters: Sequence[nn.Parameter],
     values: dict[nn.Parameter, Tensor],
@@ -164,12 +346,12 @@ def move(
             torch.sub(values[parameter], d, alpha=step_size, out=parameter.data)
 
 
-def _step_sizes(step_sizes: Sequence[float]) -> list[float]:
+def _step_sizes(step_sizes: Sequence[float], name: str) -> list[float]:
     steps = np.asarray(step_sizes, dtype=float)
     if steps.ndim != 1 or steps.size == 0 or not np.all(np.isfinite(steps)):
         raise ValueError(
-            f"step_sizes: expected a flat, non-empty sequence of finite numbers, got {step_sizes!r}; "
-            f"for a single step size s give [s]"
+            f"{name}: expected a flat, non-empty sequence of finite numbers, got {step_sizes!r}; "
+            f"for a single number s give [s]"
         )
     return steps.tolist()
 

@@ -1,0 +1,99 @@
+"""Saturation: where an activation's output hardly changes when its input does."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Saturation:
+    """How steep an activation is where its inputs are."""
+
+    slope: np.ndarray  # (units,) mean |f'(z)| over the batch
+    saturated: np.ndarray  # (units,) share of inputs where |f'(z)| < threshold * steepest
+    steepest: float  # the largest |f'| met, on [-10, 10] and on the inputs
+
+    @property
+    def mean_slope(self) -> float:
+        """Mean |f'(z)| over all units: the factor by which the activation shrinks a gradient."""
+        return float(np.mean(self.slope))
+
+    @property
+    def share(self) -> float:
+        """Share of all inputs at which the activation is saturated, 0 to 1."""
+        return float(np.mean(self.saturated))
+
+    @property
+    def dead(self) -> float:
+        """Share of units that are saturated for the whole batch, 0 to 1."""
+        return float(np.mean(self.saturated == 1))
+
+
+def saturation(
+    pre_activation: Tensor, activation: Callable[[Tensor], Tensor], *, threshold: float = 0.1
+) -> Saturation:
+    r"""Slope of an activation function at the inputs it gets, and the share where it is saturated.
+
+    An input z is saturated where :math:`|f'(z)|<\text{threshold}\cdot\max|f'|`: for the sigmoid beyond
+    :math:`|z|\approx3.6`, for tanh beyond 1.8, for ReLU below 0, for ELU and SELU below -2.3 (with the
+    threshold 0.1). Saturated is about the slope and not about the output: a linear function never is.
+
+    Args:
+        pre_activation: (m, units) or (m, units, ...) inputs z; for images, pixels count as samples.
+        activation: acts on each element alone, such as ``torch.sigmoid`` or an ``nn.ELU()``. Of a function
+            that mixes elements (softmax) the numbers would be meaningless.
+        threshold: between 0 and 1.
+
+    Returns:
+        A `Saturation`. A NaN input gives a NaN slope, and counts as not saturated.
+
+    Raises:
+        ValueError: ``pre_activation`` is no float tensor of at least two dimensions, ``activation``
+            changes the shape, or ``threshold`` is not between 0 and 1.
+
+    Source: [1] §1 and §4.1 on the saturated regime; the threshold is ours.
+
+    Example:
+        >>> import torch
+        >>> from bnlab import saturation
+        >>> z = torch.tensor([[0.0, 9.0], [1.0, -9.0]])
+        >>> found = saturation(z, torch.sigmoid)
+        >>> found.saturated.tolist(), found.dead
+        ([0.0, 1.0], 0.5)
+        >>> saturation(z, torch.relu).slope.tolist()
+        [0.5, 0.5]
+    """
+    if pre_activation.ndim < 2 or not pre_activation.is_floating_point():
+        raise ValueError(
+            f"pre_activation: expected a floating-point tensor (m, units, ...), got {pre_activation.dtype} "
+            f"{tuple(pre_activation.shape)}"
+        )
+    if not 0 < threshold < 1:
+        raise ValueError(f"threshold: expected a number between 0 and 1, got {threshold!r}")
+    slope = _slope(pre_activation, activation)
+    everywhere = _slope(torch.linspace(-10, 10, 2001).to(pre_activation), activation)
+    steepest = max(everywhere.max().item(), torch.nan_to_num(slope).max().item())
+    samples = (0, *range(2, slope.ndim))
+    return Saturation(
+        slope=slope.double().mean(samples).cpu().numpy(),
+        saturated=(slope < threshold * steepest).double().mean(samples).cpu().numpy(),
+        steepest=steepest,
+    )
+
+
+def _slope(z: Tensor, activation: Callable[[Tensor], Tensor]) -> Tensor:
+    """|f'(z)|, element by element."""
+    z = z.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        # A clone, so that an activation that works in place is allowed.
+        output = activation(z.clone())
+        if output.shape != z.shape:
+            raise ValueError(
+                f"activation: expected an element-by-element function, but it turned shape {tuple(z.shape)} "
+                f"into {tuple(output.shape)}"
+            )
+        (slope,) = torch.autograd.grad(output.sum(), z)
+    return slope.abs()
