@@ -3,8 +3,11 @@
     python -m bnlab.train.record --list
     python -m bnlab.train.record NAME [--scale laptop|paper] [--device cpu|cuda] [--jobs N] [--seeds 3 4 5]
 
+    torchrun --nproc-per-node=GPUS -m bnlab.train.record NAME --device cuda
+
 writes `recordings/NAME/runs.csv` (tidy: one row a measurement) and `manifest.json`. Finished runs are kept
-in the store, so that a recording that was killed goes on where it stopped.
+in the store, so that a recording that was killed goes on where it stopped. Under torchrun each process takes
+its share of the runs, on its own GPU, and the first one writes.
 """
 
 import argparse
@@ -12,15 +15,17 @@ import csv
 import hashlib
 import inspect
 import json
+import os
 import platform
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import distributed
 
 import bnlab
 
@@ -207,6 +212,23 @@ def record(
     return target
 
 
+def compute_share(name: str, *, scale: str, device: str, seeds: Sequence[int], store: str | Path) -> bool:
+    """Under torchrun, compute this process's share of the runs and wait for the others.
+
+    The processes share the store. True in the process that is to write the recording.
+    """
+    rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("gloo", timeout=timedelta(days=30))
+    for part in RECORDINGS[name].parts(scale, device):
+        if share := part.grid[rank::processes]:
+            sweep(part.experiment, share, seeds, store=store, n_jobs=1)
+    distributed.barrier()
+    distributed.destroy_process_group()
+    return rank == 0
+
+
 def load(folder: str | Path) -> tuple[dict[str, np.ndarray], dict]:
     """The columns of a recording as arrays (NaN where a number is missing), and its manifest.
 
@@ -288,16 +310,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif options.name is None:
         parser.error("give the name of a recording, or --list")
     else:
-        written = record(
-            options.name,
-            scale=options.scale,
-            device=options.device,
-            seeds=options.seeds,
-            n_jobs=options.jobs,
-            store=options.store,
-            folder=options.folder,
-            note=options.note,
-        )
+        what = {name: getattr(options, name) for name in ("scale", "device", "seeds", "store")}
+        if "WORLD_SIZE" in os.environ and not compute_share(options.name, **what):
+            return
+        written = record(options.name, n_jobs=options.jobs, folder=options.folder, note=options.note, **what)
         print(f"written: {written}", file=sys.stderr)
 
 
