@@ -37,7 +37,6 @@ def timed(n_jobs: int | None = None) -> tuple[Sweep, float]:
 
 
 def main() -> int:
-    os.environ["TQDM_DISABLE"] = "1"
     one, seconds_one = timed(1)
     two, seconds_two = timed(2)
     with (
@@ -49,10 +48,8 @@ def main() -> int:
     load = os.getloadavg()[0] - 2  # our own two workers
     print(f"sweep of {len(GRID['lr']) * len(SEEDS)} runs, {os.cpu_count()} cores")
     print(f"  one worker       {seconds_one:6.1f} s")
-    print(
-        f"  two workers      {seconds_two:6.1f} s   {seconds_one / seconds_two:.2f} times as fast (target 1.8)"
-    )
-    print(f"  two Dask workers {seconds_dask:6.1f} s   {seconds_one / seconds_dask:.2f} times as fast")
+    print(f"  two workers      {seconds_two:6.1f} s   {seconds_one / seconds_two:.2f} x (target 1.8)")
+    print(f"  two Dask workers {seconds_dask:6.1f} s   {seconds_one / seconds_dask:.2f} x")
     if load > 0.5:
         print(f"  the machine was busy with other work (load {load + 2:.1f}): the times mean little")
     same = one.rows == two.rows == dask.rows and len(one.rows) > 12 and not one.failures

@@ -16,3 +16,4 @@ from .measure import track_activations as track_activations
 from .norms import BatchNorm as BatchNorm
 from .train import data as data
 from .train import fit as fit
+from .train.sweep import sweep as sweep
