@@ -32,7 +32,7 @@ def test_show_publishes_picture_text_alternative_and_caption(published):
     show(line(), alt=ALT + ' It is "short" & thin.', caption=CAPTION)
     (html,) = published
     assert 'alt="A straight line' in html and "&quot;short&quot; &amp; thin" in html
-    assert f"<figcaption>{CAPTION}</figcaption>" in html
+    assert f">{CAPTION}</figcaption>" in html
     assert re.search(r'src="data:image/png;base64,[\w+/=]+"', html)
     assert plt.get_fignums() == []
 

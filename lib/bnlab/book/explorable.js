@@ -5,7 +5,7 @@ const STYLE = `
   :host { display: block; margin: 1em 0; color: inherit; font-family: inherit; font-size: 0.95em; }
   .panel { border: 1px solid color-mix(in srgb, currentColor 30%, transparent); border-radius: 6px; padding: 0.8em; }
   .controls { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(17em, 100%), 1fr)); gap: 0.35em 1.5em; }
-  .row { display: grid; grid-template-columns: 6.5em minmax(4em, 1fr) 3.6em; gap: 0.5em; align-items: center; }
+  .row { display: grid; grid-template-columns: 7.5em minmax(4em, 1fr) 4em; gap: 0.5em; align-items: center; }
   .row output { text-align: right; font-variant-numeric: tabular-nums; }
   input[type=range] { width: 100%; min-width: 0; accent-color: var(--after); }
   select { font: inherit; color: inherit; background: transparent; grid-column: 2 / 4; }

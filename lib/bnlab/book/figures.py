@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.stats import t as student_t
 
 MAX_BYTES = 60_000
+CAPTION = "color: inherit; font-weight: normal; text-align: left"  # themes make it thin and grey
 DPI = 144
 
 # Okabe and Ito's colours: told apart with every common form of colour blindness.
@@ -126,7 +127,7 @@ def show(fig: Figure, *, alt: str, caption: str) -> None:
         HTML(
             f'<figure class="bn-figure">'
             f'<img src="{source}" alt="{escape(alt)}" width="{width}" style="max-width: 100%; height: auto">'
-            f"<figcaption>{escape(caption)}</figcaption></figure>"
+            f'<figcaption style="{CAPTION}">{escape(caption)}</figcaption></figure>'
         )
     )
 
