@@ -64,19 +64,17 @@ class BatchNorm(nn.Module):
         if not 2 <= x.dim() <= 5:
             raise ValueError(f"expected 2D, 3D, 4D or 5D input (got {x.dim()}D input)")
         dims, per_channel = _batch_layout(x)
-        weight = None if self.weight is None else self.weight.view(per_channel)
-        bias = None if self.bias is None else self.bias.view(per_channel)
         if not self.training and self.running_mean is not None:
             scale = (self.running_var.view(per_channel) + self.eps).rsqrt()
-            scale = scale if weight is None else scale * weight
+            scale = scale if self.weight is None else scale * self.weight.view(per_channel)
             y = (x - self.running_mean.view(per_channel)) * scale
-            return (y if bias is None else y + bias).to(x.dtype)
+            return (y if self.bias is None else y + self.bias.view(per_channel)).to(x.dtype)
         count = x.numel() // x.size(1)
         if count == 1:
             raise ValueError(
                 f"Expected more than 1 value per channel when training, got input size {list(x.shape)}"
             )
-        y, mean, var = normalize(x, weight, bias, dims, self.eps)
+        y, mean, var = normalize(x, self.weight, self.bias, per_channel, dims, self.eps)
         if self.training and self.track_running_stats:
             self.num_batches_tracked.add_(1)
             momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
@@ -87,7 +85,10 @@ class BatchNorm(nn.Module):
 
     @staticmethod
     def _track(running: Tensor, new: Tensor, momentum: float) -> None:
-        running.copy_(running.to(new.dtype).lerp(new.flatten(), momentum))
+        if running.dtype == new.dtype:
+            running.lerp_(new.view(-1), momentum)
+        else:
+            running.copy_(running.to(new.dtype).lerp(new.view(-1), momentum))
 
     def extra_repr(self) -> str:
         return (

@@ -10,10 +10,12 @@ pass, nothing else of the input's size.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-_CHUNK = 2**18  # values per temporary: it stays in the processor's cache
+_CHUNK = 2**19  # values per temporary: it stays in the processor's cache
 
 
 def batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
@@ -93,7 +95,7 @@ def normalize_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The derivative of `normalize` as plain, differentiable tensor algebra; see `batch_norm_backward`.
 
-    `dweight` and `dbias` have the shape of `weight` (of x where it is None).
+    The weight has as many dimensions as x; `dweight` and `dbias` have its shape (that of x where it is None).
     """
     mean = x.mean(dims, keepdim=True) if centre else 0.0
     invstd = ((x - mean).square().mean(dims, keepdim=True) + eps).rsqrt()
@@ -110,10 +112,11 @@ def normalize(
     x: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
+    shape: tuple[int, ...],
     dims: tuple[int, ...],
     eps: float,
     centre: bool = True,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor]:
     r"""Standardize x over `dims`, then scale and shift: the one computation behind all layers.
 
     .. math:: y = w\,\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + b
@@ -123,20 +126,20 @@ def normalize(
 
     Args:
         x: any shape.
-        weight, bias: broadcastable to x, with as many dimensions as x; or None.
+        weight, bias: viewed as `shape`, which has as many dimensions as x and broadcasts to it; or None.
         dims: the dimensions that share one mean and one variance.
         eps: added to the variance.
         centre: False leaves the mean in and divides by the root mean square (RMSNorm).
 
     Returns:
-        y, shaped like x; the mean and the biased variance (or mean square), with size 1 along `dims`,
-        not differentiable.
+        y, shaped like x; the mean (None if not centred) and the biased variance (or mean square), of size 1
+        along `dims`, not differentiable.
 
-    >>> y, mean, var = normalize(torch.tensor([[0.0, 2.0], [5.0, 5.0]]), None, None, dims=(1,), eps=1e-5)
+    >>> y, mean, var = normalize(torch.tensor([[0.0, 2.0], [5.0, 5.0]]), None, None, (1, 1), (1,), eps=1e-5)
     >>> mean.flatten(), var.flatten()
     (tensor([1., 5.]), tensor([1., 0.]))
     """
-    return _Normalize.apply(x, weight, bias, dims, eps, centre)
+    return _Normalize.apply(x, weight, bias, shape, dims, eps, centre)
 
 
 class _Normalize(torch.autograd.Function):
@@ -144,96 +147,118 @@ class _Normalize(torch.autograd.Function):
     goes through `normalize_backward`."""
 
     @staticmethod
-    def forward(x, weight, bias, dims, eps, centre):
-        stats_dtype = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
-        count = max(_count(x, dims), 1)
-        mean = x.sum(dims, keepdim=True, dtype=stats_dtype).div_(count) if centre else None
-        if centre and x.numel():
-            # The rounded mean of a constant can miss the constant by some units in the last place.
-            first = x[tuple(slice(0, 1) if d in dims else slice(None) for d in range(x.dim()))]
-            close = (first - mean).abs_() <= 32 * torch.finfo(stats_dtype).eps * mean.abs()
-            mean = torch.where(close, first, mean)
-        y = x - mean if centre else x.to(stats_dtype, copy=True)
-        var = _sum_of_products(y, y, dims).div_(count)
-        scale = (var + eps).rsqrt_()
-        if weight is not None and not _constant_dims(weight, dims):
-            y.mul_(scale)
-            scale = weight
-        elif weight is not None:
-            scale = scale * weight
-        y.mul_(scale)
-        if bias is not None:
-            y.add_(bias)
-        return y.to(x.dtype), mean if centre else torch.zeros_like(var), var
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        x, weight, _, ctx.dims, ctx.eps, ctx.centre = inputs
-        _, mean, var = output
-        ctx.save_for_backward(x, weight, mean, var)
-        ctx.mark_non_differentiable(mean, var)
+    def forward(ctx, x, weight, bias, shape, dims, eps, centre):
+        ctx.shape, ctx.dims, ctx.eps, ctx.centre = shape, dims, eps, centre
+        w = None if weight is None else weight.view(shape)
+        mean, y = _centre(x, dims) if centre else (None, x.to(_stats_dtype(x), copy=True))
+        var = _sum_of_products(y, y, dims).div_(_count(x, dims))
+        invstd = (var + eps).rsqrt_()
+        ctx.save_for_backward(x, weight, mean, invstd)
+        if centre:
+            ctx.mark_non_differentiable(mean, var)
         ctx.set_materialize_grads(False)
+        if w is None or _constant_dims(w, dims):
+            scale = invstd if w is None else invstd * w
+        else:
+            y.mul_(invstd)
+            scale = w
+        y = _affine_(y, scale, None if bias is None else bias.view(shape))
+        return _to(y, x.dtype), mean, var
 
     @staticmethod
     def backward(ctx, grad, _mean, _var):
         if grad is None:
-            return (None,) * 6
-        x, weight, mean, var = ctx.saved_tensors
+            return (None,) * 7
+        x, weight, mean, invstd = ctx.saved_tensors
+        w = None if weight is None else weight.view(ctx.shape)
         if torch.is_grad_enabled():
-            dx, dweight, dbias = normalize_backward(grad, x, weight, ctx.dims, ctx.eps, ctx.centre)
+            dx, dweight, dbias = normalize_backward(grad, x, w, ctx.dims, ctx.eps, ctx.centre)
         else:
-            dx, dweight, dbias = _backward(grad, x, weight, mean, var, ctx.dims, ctx.eps, ctx.centre)
+            dx, dweight, dbias = _backward(grad, x, w, mean, invstd, ctx.dims)
         _, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        return dx, dweight if needs_weight else None, dbias if needs_bias else None, None, None, None
+        dweight = dweight.view(weight.shape) if needs_weight else None
+        dbias = dbias.view(weight.shape) if needs_bias else None
+        return dx, dweight, dbias, None, None, None, None
 
 
-def _backward(grad, x, weight, mean, var, dims, eps, centre):
-    """`normalize_backward` with the statistics given and one temporary of x's size.
+def _centre(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """The mean over `dims`, and x minus it.
 
-    Sums first run over the dimensions along which the weight is constant; what is left is small in
-    every layer but LayerNorm and RMSNorm, where each value has its own weight.
+    The first value of each set is subtracted before the mean: a constant becomes exactly zero, where its
+    rounded mean would miss it, and a large mean costs no digits.
     """
-    count = max(_count(x, dims), 1)
+    first = _to(x[tuple([slice(0, 1) if d in dims else slice(None) for d in range(x.dim())])], _stats_dtype(x))
+    centred = x - first
+    if not x.numel():
+        return first.sum(dims, keepdim=True), centred
+    rest = centred.mean(dims, keepdim=True)
+    return first + rest, centred.sub_(rest)
+
+
+def _backward(grad, x, weight, mean, invstd, dims):
+    """`normalize_backward` with the statistics given, and few temporaries.
+
+    Sums first run over the dimensions along which the weight is constant; what is left of them is small
+    in every layer but LayerNorm and RMSNorm, where each value has its own weight.
+    """
     inner = dims if weight is None else _constant_dims(weight, dims)
-    invstd = (var + eps).rsqrt_()
-    dx = x - mean if centre else x.to(var.dtype, copy=True)
-    dot = _sum_of_products(grad, dx, inner)
-    total = grad.sum(inner, keepdim=True, dtype=var.dtype) if inner else grad
-    dweight = dbias = None
+    dx = x.to(invstd.dtype, copy=True) if mean is None else x - mean
+    dot = _sum_of_products(grad, dx, inner) * invstd
+    total = grad.sum(inner, keepdim=True, dtype=invstd.dtype) if inner else grad
+    scale, dweight, dbias = invstd, None, None
     if weight is not None:
-        dweight, dbias = (dot * invstd).sum_to_size(weight.shape), total.sum_to_size(weight.shape)
-        dweight, dbias = dweight.to(weight.dtype), dbias.to(weight.dtype)
-        dot, total = (dot * weight).sum(dims, keepdim=True), (total * weight).sum(dims, keepdim=True)
-    # dx = invstd * (w g - mean(w g) - (x - mean) invstd^2 mean(w g (x - mean)))
-    dx.mul_(-dot * invstd**3 / count)
-    if weight is None:
-        dx.addcmul_(grad, invstd)
-    elif inner:
-        dx.addcmul_(grad, weight * invstd)
-    else:
-        dx.addcmul_(grad * weight, invstd)
-    if centre:
-        dx.sub_(total * invstd / count)
-    return dx.to(x.dtype), dweight, dbias
+        dweight, dbias = _sum_to(dot, weight), _sum_to(total, weight)
+        if inner:
+            scale = weight * invstd
+        else:
+            grad = grad * weight
+        if inner != dims:
+            dot, total = (dot * weight).sum(dims, keepdim=True), (total * weight).sum(dims, keepdim=True)
+    # dx = invstd (w g - mean(w g) - (x - mean) invstd^2 mean(w g (x - mean)))
+    mean_scale = (scale if inner == dims else invstd) / -_count(x, dims)
+    _affine_(dx, dot * (invstd * mean_scale), None if mean is None else total * mean_scale)
+    return _to(dx.addcmul_(grad, scale), x.dtype), dweight, dbias
+
+
+def _affine_(y: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+    """scale * y + shift in place: in one pass if the scale runs along y's memory, where that is faster."""
+    if shift is None:
+        return y.mul_(scale)
+    if any([stride == 1 and n > 1 for stride, n in zip(y.stride(), scale.shape, strict=True)]):
+        return torch.addcmul(shift, y, scale, out=y)
+    return y.mul_(scale).add_(shift)
 
 
 def _sum_of_products(a: Tensor, b: Tensor, dims: tuple[int, ...]) -> Tensor:
     """(a * b).sum(dims, keepdim=True), slice by slice, so that no temporary of the full size arises."""
-    if not dims or a.numel() <= _CHUNK:
-        return (a * b).sum(dims, keepdim=True) if dims else a * b
+    if not dims:
+        return a * b
+    if a.numel() <= _CHUNK:
+        return (a * b).sum(dims, keepdim=True)
     rows = max(1, _CHUNK * a.size(0) // a.numel())
     parts = [(p * q).sum(dims, keepdim=True) for p, q in zip(a.split(rows), b.split(rows), strict=True)]
     return torch.cat(parts).sum(0, keepdim=True) if 0 in dims else torch.cat(parts)
 
 
+def _sum_to(t: Tensor, like: Tensor) -> Tensor:
+    """t, summed to the shape and cast to the dtype of `like`."""
+    return _to(t if t.shape == like.shape else t.sum_to_size(like.shape), like.dtype)
+
+
+def _to(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """`t.to(dtype)` without the cost of a call that changes nothing."""
+    return t if t.dtype == dtype else t.to(dtype)
+
+
 def _constant_dims(weight: Tensor, dims: tuple[int, ...]) -> tuple[int, ...]:
     """Those of `dims` along which the weight does not change."""
-    return tuple(d for d in dims if weight.size(d) == 1)
+    return tuple([d for d in dims if weight.size(d) == 1])
 
 
 def _count(x: Tensor, dims: tuple[int, ...]) -> int:
-    """How many values share one mean."""
-    count = 1
-    for d in dims:
-        count *= x.size(d)
-    return count
+    """How many values share one mean; 1 for an empty input, whose sums are zero."""
+    return max(1, math.prod([x.size(d) for d in dims]))
+
+
+def _stats_dtype(x: Tensor) -> torch.dtype:
+    return torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
