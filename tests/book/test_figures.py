@@ -2,6 +2,7 @@
 
 import re
 
+import altair as alt
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -83,3 +84,14 @@ def test_a_table_is_html_with_headers_and_aligned_plain_text(monkeypatch):
 def test_a_table_refuses_a_row_of_another_length():
     with pytest.raises(ValueError, match="has 1 entries, columns has 2"):
         table(["a", "b"], [["only"]], caption="Short.")
+
+
+def test_an_altair_chart_is_published_as_a_chart(monkeypatch):
+    outputs = []
+    monkeypatch.setattr("bnlab.book.figures.display", lambda output, raw=False: outputs.append(output))
+    data = alt.InlineData([{"x": 0, "y": 1}, {"x": 1, "y": 3}])
+    show(alt.Chart(data).mark_line().encode(x="x:Q", y="y:Q"), alt=ALT, caption=CAPTION)
+    chart, caption = outputs
+    spec = chart["application/vnd.vegalite.v5+json"]
+    assert spec["description"] == ALT and spec["mark"]["type"] == "line"
+    assert CAPTION in caption.data

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
+from altair import TopLevelMixin
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +16,7 @@ from PIL import Image
 from scipy.stats import t as student_t
 
 MAX_BYTES = 60_000
+VEGA_MIME = "application/vnd.vegalite.v5+json"
 CAPTION = "color: inherit; font-weight: normal; text-align: left"  # themes make it thin and grey
 DPI = 144
 
@@ -106,16 +108,20 @@ def label_line(ax: Axes, x: float, y: float, text: str, color: str, *, offset: f
     )
 
 
-def show(fig: Figure, *, alt: str, caption: str) -> None:
-    """Publish a figure as HTML with its text alternative and caption, and close it.
+def show(fig: Figure | TopLevelMixin, *, alt: str, caption: str) -> None:
+    """Publish a figure, or an Altair chart, with its text alternative and caption.
 
     `alt` says in full sentences what somebody sees in the picture who cannot see it; `caption` says what to
-    look for. Raises ValueError when either is no sentence, or when the PNG exceeds 60 kB.
+    look for. Matplotlib figures become HTML and are closed; charts stay charts, which the page draws itself.
+    Raises ValueError when either text is no sentence, or when the PNG exceeds 60 kB.
     """
-    plt.close(fig)
     for name, text in (("alt", alt), ("caption", caption)):
         if len(text.split()) < 5 or not text.rstrip().endswith((".", "!", "?")):
             raise ValueError(f"{name}={text!r}: write at least one full sentence that ends with a full stop")
+    if isinstance(fig, TopLevelMixin):
+        _show_chart(fig, alt, caption)
+        return
+    plt.close(fig)
     png, width = _png(fig)
     if len(png) > MAX_BYTES:
         raise ValueError(
@@ -130,6 +136,14 @@ def show(fig: Figure, *, alt: str, caption: str) -> None:
             f'<figcaption style="{CAPTION}">{escape(caption)}</figcaption></figure>'
         )
     )
+
+
+def _show_chart(chart: TopLevelMixin, alt: str, caption: str) -> None:
+    """Publish a chart as Vega-Lite, the caption below it. JupyterLab draws version 5 of the language."""
+    schema = "https://vega.github.io/schema/vega-lite/v5.json"
+    spec = {**chart.to_dict(), "$schema": schema, "description": alt}
+    display({VEGA_MIME: spec, "text/plain": alt}, raw=True)
+    display(HTML(f'<p class="bn-caption" style="{CAPTION}">{escape(caption)}</p>'))
 
 
 def _png(fig: Figure) -> tuple[bytes, int]:

@@ -18,7 +18,8 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.docutils import SphinxRole
 
-VEGA_MIME = "application/vnd.vegalite.v5+json"
+from bnlab.book.figures import VEGA_MIME
+
 VEGA_MARK = "bn-vega"
 MATHJAX_PARTS = ("/tex-chtml.js", ".woff")  # the TeX input, the HTML output, and its fonts
 
