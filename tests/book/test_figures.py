@@ -71,7 +71,7 @@ def test_a_table_is_html_with_headers_and_aligned_plain_text(monkeypatch):
     monkeypatch.setattr("bnlab.book.tables.display", lambda data, raw: outputs.append(data))
     table(["batch", "gap <%>"], [["m = 2", 41], ["m = 128", "0.4"]], caption="Gap by batch.")
     (data,) = outputs
-    assert "<caption>Gap by batch.</caption>" in data["text/html"]
+    assert ">Gap by batch.</caption>" in data["text/html"]
     assert '<th scope="row">m = 2</th><td style="text-align: right">41</td>' in data["text/html"]
     assert "gap &lt;%&gt;" in data["text/html"]
     assert data["text/plain"].splitlines()[1:] == [

@@ -30,7 +30,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, caption: 
         for row in cells
     )
     html = (
-        f'<table class="table bn-table"><caption>{escape(caption)}</caption>'
+        f'<table class="table bn-table"><caption style="color: inherit">{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
     display({"text/html": html, "text/plain": "\n".join([caption, *lines])}, raw=True)
