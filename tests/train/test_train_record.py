@@ -43,7 +43,6 @@ if __name__ == "__main__":
 def tiny(tmp_path, monkeypatch):
     (tmp_path / "tiny_recording.py").write_text(TINY)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(record, "RECORDINGS", dict(record.RECORDINGS))
     import tiny_recording
 

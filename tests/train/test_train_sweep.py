@@ -127,7 +127,6 @@ if __name__ == "__main__":
 def killable(tmp_path, monkeypatch):
     (tmp_path / "runs_to_kill.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # for workers
     yield importlib.import_module("runs_to_kill")
     del sys.modules["runs_to_kill"]
 

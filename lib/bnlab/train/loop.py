@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD, Optimizer
 
+from bnlab.measure.frozen import ForwardState
 from bnlab.measure.gradient import evaluate, trainable, value_and_gradient
 
 
@@ -16,9 +17,10 @@ from bnlab.measure.gradient import evaluate, trainable, value_and_gradient
 class Context:
     """What an observer sees before the update of one step.
 
-    `loss` maps a model to the scalar loss on the current mini-batch. An observer that has computed the
-    gradient there (a probe has) may leave it in `gradient`, and the training step uses it instead of
-    running its own backward pass.
+    `loss` maps a model to the scalar loss on the current mini-batch. An observer that has computed loss and
+    gradient there may leave them in `loss0` and `gradient`, and the training step uses them; with
+    `advanced`, the state in which the forward pass leaves buffers and random generators, it computes
+    nothing again.
     """
 
     step: int  # 0 is the untrained network
@@ -28,6 +30,7 @@ class Context:
     lr: float
     gradient: tuple[Tensor, ...] | None = None  # one per trainable parameter, in the model's order
     loss0: float | None = None
+    advanced: ForwardState | None = None
 
     def step_function(self, model: nn.Module) -> None:
         """Apply to the network the optimizer's real update for the gradient in `.grad`, momentum and all.
@@ -99,7 +102,7 @@ def fit(
         for observer in observers:
             records.extend({"step": step, **record} for record in observer(context) or ())
         losses[step] = _prepare_gradient(context)
-        if not torch.isfinite(losses[step]):
+        if not isfinite(losses[step]):
             return Run(losses, records, diverged_at=step)
         descent.step()
     return Run(losses, records, diverged_at=None)
@@ -108,18 +111,20 @@ def fit(
 def _prepare_gradient(context: Context) -> float:
     """Put the gradient of the current mini-batch into `.grad` and return the loss.
 
-    With an observer's gradient the forward pass still runs, without autograd: it is what moves running
-    statistics and the random state, exactly once a step, so that a probed run and an unprobed one are the
-    same run.
+    Running statistics and random generators advance by exactly one forward pass, so that an observed run is
+    the same run as an unobserved one.
     """
     if context.gradient is None:
         value, gradient = value_and_gradient(context.model, context.loss, trainable(context.model))
-    else:
-        gradient = context.gradient
+        loss = value.item()
+    elif context.advanced is None:
         with torch.no_grad():
-            value = evaluate(context.model, context.loss)
+            gradient, loss = context.gradient, evaluate(context.model, context.loss).item()
+    else:
+        context.advanced.rewind()
+        gradient, loss = context.gradient, context.loss0
     _set_gradient(context.model, gradient)
-    return value.item()
+    return loss
 
 
 def _set_gradient(model: nn.Module, gradient: tuple[Tensor, ...]) -> None:

@@ -49,6 +49,7 @@ UNITS = {
     "cosine": "cosine between those two gradients; in rows of kind shift, between G and G' of [2] Def. 2.1",
     "beta": "gradient_distance / (step_size * gradient_norm)",
     "layer": "number of the linear or convolutional layer, from 1 at the input",
+    "name": "the layer's name in the network",
     "l2": "|G - G'| of [2] Def. 2.1",
     "test_accuracy": "share of right answers in test mode, 0 to 1",
     "diverged_at": "first step with a loss that is not finite; empty if there was none",

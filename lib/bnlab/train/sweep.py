@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
 
+import cloudpickle
 import joblib
 import torch
 from tqdm import tqdm
@@ -54,7 +55,8 @@ def sweep(
 
     `grid` maps names to lists of values (all combinations are run) or is an iterable of settings. Settings
     are strings, numbers, booleans or None; what they stand for (a layer, a data set) is made inside the
-    experiment. It returns a dict of results, or a list of them, and must be importable or self-contained.
+    experiment. It returns a dict of results, or a list of them. The experiment and what it uses of its own
+    module travel to the workers; other modules that it imports must be there.
 
     With a `store` folder each finished run is written there at once and atomically, under a key made of
     the experiment's code (with the functions of its own module that it calls), the settings, the seed and
@@ -205,9 +207,9 @@ def _compute(
     """Yield (key, outcome) as the runs finish."""
     # Small batches of tasks would return, and be saved, together: one run a task.
     parallel = joblib.Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
-    call = joblib.delayed(_one_run)
+    call, parcel = joblib.delayed(_one_run), _parcel(experiment)
     try:
-        yield from parallel(call(experiment, key, *run) for key, run in todo.items())
+        yield from parallel(call(parcel, key, *run) for key, run in todo.items())
     except _WORKER_DIED as error:
         raise RuntimeError(
             f"a worker process died ({type(error).__name__}: killed, or out of memory). What was finished "
@@ -218,13 +220,25 @@ def _compute(
 _WORKER_DIED = (joblib.externals.loky.process_executor.BrokenProcessPool,)
 
 
-def _one_run(experiment: Experiment, key: str, settings: Settings, seed: int) -> tuple[str, "dict | Failure"]:
+def _parcel(experiment: Experiment) -> bytes:
+    """The experiment in bytes, its own module by value: a cluster that cannot import it would hang."""
+    module = sys.modules[experiment.__module__]
+    if module.__name__ == "__main__" or module.__name__.startswith("bnlab."):
+        return cloudpickle.dumps(experiment)
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        return cloudpickle.dumps(experiment)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+def _one_run(parcel: bytes, key: str, settings: Settings, seed: int) -> tuple[str, "dict | Failure"]:
     """One run on one thread, its exceptions caught; executed in a worker."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     start = time.perf_counter()
     try:
-        results = experiment(**settings, seed=seed)
+        results = cloudpickle.loads(parcel)(**settings, seed=seed)
         results = [results] if isinstance(results, Mapping) else list(results)
         rows = [{**settings, "seed": seed, **_plain(result)} for result in results]
     except Exception as error:
