@@ -117,7 +117,7 @@ def block(layer: nn.Module, features: int, norm: Norm, activation: Callable[[], 
         return nn.Sequential(layer, activation())
     normalization = norm(features)
     if getattr(normalization, "bias", None) is not None:
-        layer.bias = None  # its gradient would be zero, or a second copy of the normalization's
+        layer.bias = None  # batch normalization cancels it; the rule is the same for all
     return nn.Sequential(layer, normalization, activation())
 
 
