@@ -1,9 +1,14 @@
 """The explorables' arithmetic, moved by keyboard in a browser without network, against the library."""
 
+import math
+
 import pytest
 import torch
+from numpy.polynomial.legendre import leggauss
+from scipy.integrate import quad
+from scipy.stats import norm
 
-from bnlab import BatchNorm
+from bnlab import BatchNorm, saturation
 from bnlab.book import explorables
 
 
@@ -115,3 +120,107 @@ def test_an_explorable_has_a_text_alternative_and_asks_no_other_host():
 def test_batch_norm_explorable_refuses_a_matrix():
     with pytest.raises(ValueError, match=r"values: shape \(4, 3\)"):
         explorables.batch_norm(torch.zeros(4, 3))
+
+
+SATURATION_SETTINGS = [
+    {"mean": 0, "spread": 1, "activation": "sigmoid"},
+    {"mean": 5.7, "spread": 0.4, "activation": "sigmoid"},
+    {"mean": -0.9, "spread": 3.3, "activation": "tanh"},
+    {"mean": 1.2, "spread": 6, "activation": "relu"},
+    {"mean": -2.3, "spread": 0.7, "activation": "elu"},
+    {"mean": -6, "spread": 2.8, "activation": "selu"},
+]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("settings", SATURATION_SETTINGS)
+def test_saturation_explorable_computes_what_the_instrument_measures(mounted, settings):
+    explorable = explorables.saturation(torch.special.ndtri(torch.linspace(0.01, 0.99, 99).double()))
+    tab = mounted(explorable).tab
+    set_controls(tab, settings)
+    found = numbers(tab)
+
+    z = settings["mean"] + settings["spread"] * torch.tensor(explorable.parameters["values"]).double()
+    activation = getattr(torch.nn.functional, settings["activation"])
+    measured = saturation(z[:, None], activation)
+    assert found["mean_slope"] == pytest.approx(measured.mean_slope, abs=1e-6)
+    assert found["share"] == pytest.approx(measured.share, abs=1e-6)
+    assert found["outputs"] == pytest.approx(activation(z).tolist(), abs=1e-6)
+    assert found["output_mean"] == pytest.approx(activation(z).mean().item(), abs=1e-6)
+    assert found["output_std"] == pytest.approx(activation(z).std(correction=0).item(), abs=1e-6)
+
+
+DEPTH_SETTINGS = [
+    {"activation": "sigmoid", "log_scale": 0, "depth": 30},
+    {"activation": "sigmoid", "log_scale": 3.3, "depth": 12},
+    {"activation": "centred", "log_scale": 2, "depth": 30},
+    {"activation": "tanh", "log_scale": 1.4, "depth": 8},
+    {"activation": "relu", "log_scale": 0.5, "depth": 30},
+    {"activation": "elu", "log_scale": -0.7, "depth": 20},
+    {"activation": "selu", "log_scale": 0, "depth": 30},
+]
+
+
+def gaussian_average(function):
+    """E[function(z)] of a standard Gaussian z by adaptive integration: not the rule the page uses."""
+    density = norm.pdf
+    sides = [quad(lambda z: function(z) * density(z), *side, epsabs=1e-13) for side in ((-12, 0), (0, 12))]
+    return sum(value for value, _ in sides)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("settings", DEPTH_SETTINGS)
+def test_depth_explorable_follows_the_recursion(mounted, settings):
+    half, weights = (torch.tensor(part) for part in leggauss(80))
+    half = 4.5 * (half + 1)
+    weights = 4.5 * weights * torch.exp(-half.square() / 2) / (2 * torch.pi) ** 0.5
+    tab = mounted(explorables.depth(torch.cat([-half, half]), torch.cat([weights, weights]))).tab
+    set_controls(tab, settings)
+    found = numbers(tab)
+
+    name, scale = settings["activation"], 2 ** settings["log_scale"]
+    torchs = getattr(torch.nn.functional, "sigmoid" if name == "centred" else name)
+
+    def activation(z):
+        return torchs(torch.tensor(z, dtype=torch.float64)).item() - 0.5 * (name == "centred")
+
+    def slope(z):
+        z = torch.tensor(z, dtype=torch.float64, requires_grad=True)
+        return torch.autograd.grad(torchs(z), z)[0].item()
+
+    spread, gain = [scale], []
+    for _ in range(settings["depth"]):
+        s = spread[-1]
+        gain.append(scale * gaussian_average(lambda z, s=s: slope(s * z) ** 2) ** 0.5)
+        spread.append(scale * gaussian_average(lambda z, s=s: activation(s * z) ** 2) ** 0.5)
+    gradient = [math.prod(gain[layer:-1]) for layer in range(settings["depth"])]
+    assert found["weight_scale"] == pytest.approx(scale, rel=1e-12)
+    assert found["spread"] == pytest.approx(spread[:-1], rel=1e-6)
+    assert found["factor"] == pytest.approx(gain, rel=1e-6)
+    assert found["gradient"] == pytest.approx(gradient, rel=1e-6)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["saturation", "depth"])
+def test_chapter_one_explorables_fit_a_phone_and_answer_the_keyboard(mounted, name, theme):
+    made = {
+        "saturation": lambda: explorables.saturation(torch.linspace(-1, 1, 32)),
+        "depth": lambda: explorables.depth(torch.tensor([-1.0, 1.0]), torch.tensor([0.5, 0.5])),
+    }
+    page = mounted(made[name](), width=360, theme=theme)
+    sentence = page.tab.locator("[aria-live]")
+    before = sentence.text_content()
+    page.tab.locator("input[type=range]").first.press("ArrowRight")
+    assert sentence.text_content() != before
+    assert page.tab.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.errors == [] and page.requests == []
+
+
+def test_explorables_that_share_activations_refuse_what_they_cannot_use():
+    with pytest.raises(ValueError, match=r"values: shape \(1,\)"):
+        explorables.saturation(torch.zeros(1))
+    with pytest.raises(ValueError, match=r"nodes, weights: shapes \(3,\) and \(2,\)"):
+        explorables.depth(torch.zeros(3), torch.zeros(2))
+    with pytest.raises(ValueError, match=r"weights: their sum is 0\.5"):
+        explorables.depth(torch.zeros(1), torch.tensor([0.5]))

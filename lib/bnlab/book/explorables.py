@@ -1,7 +1,8 @@
 """Explorables: pictures with sliders that work in a page without kernel and without network.
 
 Each is a custom element with its module inlined, so that the same output runs from `file://`, in the built
-book and in JupyterLab. `explorable.js` holds what all share; NAME.js draws the one called NAME.
+book and in JupyterLab. `explorable.js` holds what all share, `activations.js` what some share; NAME.js draws
+the one called NAME.
 """
 
 import json
@@ -15,19 +16,22 @@ class Explorable:
     """The interactive picture drawn by NAME.js from `parameters`, which must survive JSON.
 
     `instead` is what a reader finds in its place where no script runs: the same insight in words and numbers.
+    `uses` names further modules that NAME.js builds on.
     """
 
-    def __init__(self, name: str, parameters: dict, *, instead: str):
+    def __init__(self, name: str, parameters: dict, *, instead: str, uses: tuple[str, ...] = ()):
         self.name = name
         self.parameters = parameters
         self.instead = instead
+        self.uses = uses
 
     def __repr__(self) -> str:
         return self.instead
 
     def _repr_html_(self) -> str:
         folder = files("bnlab.book")
-        script = "\n".join((folder / f).read_text("utf-8") for f in ("explorable.js", f"{self.name}.js"))
+        modules = ("explorable", *self.uses, self.name)
+        script = "\n".join((folder / f"{module}.js").read_text("utf-8") for module in modules)
         data = escape(json.dumps(self.parameters, separators=(",", ":")))
         element = f'<bn-{self.name} data-parameters="{data}"><p>{escape(self.instead)}</p></bn-{self.name}>'
         return f'{element}\n<script type="module">\n{script}</script>'
@@ -38,14 +42,10 @@ def batch_norm(values: Tensor) -> Explorable:
 
     The values are standardized and rounded to four decimals first; the sliders shift and scale them.
     """
-    if values.ndim != 1 or len(values) < 2:
-        raise ValueError(
-            f"values: shape {tuple(values.shape)}; one unit's values (m,) with m >= 2 are expected"
-        )
-    batch = (values - values.mean()) / values.std(correction=0)
+    batch = _standardized(values)
     return Explorable(
         "batch-norm",
-        {"values": [round(v, 4) for v in batch.tolist()]},
+        {"values": batch},
         instead=(
             f"An interactive figure stands here where scripts run. A batch of {len(batch)} values, shifted "
             "and stretched at will, leaves batch normalization in training mode with mean beta and standard "
@@ -53,3 +53,56 @@ def batch_norm(values: Tensor) -> Explorable:
             "comes out with another mean and spread wherever these lag behind the batch."
         ),
     )
+
+
+def saturation(values: Tensor) -> Explorable:
+    """A batch `values` (m,) of inputs on its way through one of five activation functions.
+
+    The values are standardized and rounded to four decimals first; the sliders move and stretch them.
+    """
+    batch = _standardized(values)
+    return Explorable(
+        "saturation",
+        {"values": batch},
+        uses=("activations",),
+        instead=(
+            f"An interactive figure stands here where scripts run. {len(batch)} inputs of a mean and a "
+            "spread of your choice pass through sigmoid, tanh, ReLU, ELU or SELU. The wider the inputs of a "
+            "sigmoid, or the farther their mean from 0, the more outputs pile up at the ends and the smaller "
+            "the mean slope. ReLU, ELU and SELU pile up at the lower end only."
+        ),
+    )
+
+
+def depth(nodes: Tensor, weights: Tensor) -> Explorable:
+    """Spread of the inputs and size of the gradient through the layers of a wide random network.
+
+    `nodes` and `weights` (k,) are the rule by which the page takes averages over a standard Gaussian z:
+    E[g(z)] = sum of weights * g(nodes).
+    """
+    if nodes.ndim != 1 or nodes.shape != weights.shape:
+        raise ValueError(
+            f"nodes, weights: shapes {tuple(nodes.shape)} and {tuple(weights.shape)}; "
+            "two lists (k,) of one length are expected"
+        )
+    if abs(weights.sum().item() - 1) > 1e-9:
+        raise ValueError(f"weights: their sum is {weights.sum().item():.6g}; averages over a Gaussian need 1")
+    return Explorable(
+        "depth",
+        {"nodes": nodes.tolist(), "weights": weights.tolist()},
+        uses=("activations",),
+        instead=(
+            "An interactive figure stands here where scripts run. Choose an activation, a weight scale and "
+            "up to 30 layers. With tanh the gradient fades towards the first layer for weight scales below 1 "
+            "and grows for those above; with ReLU the two sides part at the square root of 2, with a sigmoid "
+            "near 10, where most of its inputs are saturated."
+        ),
+    )
+
+
+def _standardized(values: Tensor) -> list[float]:
+    if values.ndim != 1 or len(values) < 2:
+        raise ValueError(
+            f"values: shape {tuple(values.shape)}; one unit's values (m,) with m >= 2 are expected"
+        )
+    return [round(v, 4) for v in ((values - values.mean()) / values.std(correction=0)).tolist()]
