@@ -7,7 +7,6 @@ The exercises of chapter NN live in `exercises_NN.py`, each registered by `by_fu
 import copy
 import importlib
 import importlib.util
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -39,8 +38,9 @@ def check(number: str, answer: Any) -> None:
     except (Unanswered, NotImplementedError):
         verdict = "not answered yet. Replace the dots and run the cell again."
     except Exception as error:
-        verdict = f"keep working. Your code raised {type(error).__name__}: {error}"
-    print(textwrap.fill(f"Exercise {number}: {verdict}", width=76))
+        reason = " ".join(str(error).split())
+        verdict = f"keep working. Your code raised {type(error).__name__}: {reason}"
+    print(f"Exercise {number}: {verdict}")
 
 
 def register(number: str, checker: Checker, *, praise: str) -> None:
