@@ -20,6 +20,7 @@ class ChannelNorm(nn.Module):
     """What the layers with one weight, one bias and one pair of running statistics per channel share."""
 
     spread = "running_var"  # the buffer that holds the running measure of spread
+    _version = 2  # of the state_dict, as in PyTorch: 2 added num_batches_tracked
 
     def __init__(
         self,
@@ -66,6 +67,11 @@ class ChannelNorm(nn.Module):
             nn.init.ones_(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest) -> None:
+        if (local_metadata.get("version") or 1) < 2 and self.track_running_stats:
+            state_dict.setdefault(prefix + "num_batches_tracked", self.num_batches_tracked)
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
     def extra_repr(self) -> str:
         return (

@@ -68,28 +68,22 @@ def convert(model: nn.Module, factory: Callable[[int], nn.Module]) -> nn.Module:
     GroupNorm(4, 8, eps=1e-05, affine=True, bias=True)
     """
     home = next(model.parameters(), None)
-    replaced: dict[nn.Module, nn.Module] = {}
-
-    def replacement(old: nn.Module) -> nn.Module:
-        if old not in replaced:
-            replaced[old] = _replace(old, factory, home)
-        return replaced[old]
-
-    if isinstance(model, _BY_CHANNEL + _TRAILING):
-        return replacement(model)
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if isinstance(child, _BY_CHANNEL + _TRAILING):
-                parent._modules[name] = replacement(child)
-                if isinstance(parent, nn.TransformerEncoderLayer):
-                    parent.activation_relu_or_gelu = 0  # "neither": the one switch of its fast path
-    if not replaced:
+    old_layers = [m for m in model.modules() if isinstance(m, _BY_CHANNEL + _TRAILING)]
+    if not old_layers:
         kinds = ", ".join(sorted({t.__name__.lstrip("_") for t in _BY_CHANNEL + _TRAILING}))
         raise ValueError(f"found no normalization layer in {type(model).__name__}; looked for {kinds}")
+    # All new layers are made before the first is put in: a factory that fails leaves the model whole.
+    new_layers = {old: _replace(old, factory, home) for old in old_layers}
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child in new_layers:
+                parent._modules[name] = new_layers[child]
     for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            module.activation_relu_or_gelu = 0  # "neither": the switch of its fast path
         if isinstance(module, nn.TransformerEncoder):
             module.use_nested_tensor = False  # nested tensors exist for the fast path only
-    return model
+    return new_layers.get(model, model)
 
 
 def _replace(old: nn.Module, factory: Callable[[int], nn.Module], home: Tensor | None) -> nn.Module:

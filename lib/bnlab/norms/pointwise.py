@@ -28,7 +28,7 @@ class _ScaledELU(torch.autograd.Function):
             slope = saved + ctx.scale * ctx.alpha
         else:
             slope = saved.clamp(max=0).exp() * (ctx.scale * ctx.alpha)
-        return grad * torch.where(saved > 0, ctx.scale, slope), None, None
+        return grad * torch.where(saved <= 0, slope, ctx.scale), None, None
 
 
 class ELU(nn.Module):

@@ -21,9 +21,9 @@ class WeightNorm(nn.Module):
         return self._norm(weight), weight
 
     def _norm(self, v: Tensor) -> Tensor:
-        if self.dim is None:
+        if self.dim in (None, -1):
             return torch.linalg.vector_norm(v)
-        others = tuple(d for d in range(v.dim()) if d != self.dim % v.dim())
+        others = tuple(d for d in range(v.dim()) if d != self.dim)
         return torch.linalg.vector_norm(v, dim=others, keepdim=True) if others else v.abs()
 
 
@@ -43,7 +43,7 @@ def weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) ->
     Args:
         module: holds the weight; changed in place.
         name: the weight's name.
-        dim: the dimension that keeps a length of its own, or None.
+        dim: the dimension that keeps a length of its own, or None (-1 means None, as in PyTorch).
 
     Returns:
         the module.
