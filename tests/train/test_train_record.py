@@ -65,9 +65,10 @@ def test_table_and_manifest_say_what_was_run(tiny, tmp_path):
     assert part["varied"] == {"network": ["batchnorm", "standard"], "lr": [0.5, 2.0]} and part["runs"] == 8
     assert manifest["seeds"] == [3, 4] and manifest["note"] == "made up" and manifest["scale"] == "laptop"
     assert set(manifest["columns"]) == set(columns) and all(manifest["columns"].values())
+    assert manifest["command"] == "python -m bnlab.train.record tiny --scale laptop --seeds 3 4"
     assert len(manifest["data"]["gaussian"]["seed 0"]) == 64
     assert {"torch", "numpy", "python", "bnlab"} <= set(manifest["versions"])
-    assert manifest["device"] and manifest["date"] and manifest["computing_seconds"] >= 0
+    assert manifest["device"] and manifest["date"] and manifest["wall_seconds"] >= 0
 
 
 def test_scale_changes_the_settings(tiny, tmp_path):

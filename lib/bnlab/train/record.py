@@ -191,6 +191,7 @@ def record(
     columns = write_csv(target / "runs.csv", rows)
     manifest = {
         "title": recording.title,
+        "command": f"python -m bnlab.train.record {name} --scale {scale} --seeds {' '.join(map(str, seeds))}",
         "scale": scale,
         "parts": parts,
         "seeds": list(seeds),
@@ -206,7 +207,7 @@ def record(
             "python": platform.python_version(),
         },
         "device": device_name(device),
-        "computing_seconds": round(seconds),
+        "wall_seconds": round(seconds),  # of all runs together
         "date": datetime.now(UTC).date().isoformat(),
     }
     (target / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
