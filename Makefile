@@ -41,7 +41,7 @@ test: check book  ## everything CI runs: fast checks, unit tests, notebooks re-e
 	@echo "Unit tests and examples in docstrings ..."
 	@$(RUN) pytest -q -n 2 -m "not browser" --doctest-modules tests lib
 	@echo "Every notebook, re-executed and compared ..."
-	@$(RUN) pytest -q -n 2 --dist loadfile -p no:doctest --nbval-lax --nbval-current-env --nbval-cell-timeout=180 \
+	@$(RUN) pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=180 \
 	    --nbval-sanitize-with tests/nbval.cfg chapters
 	@echo "The built book, in a browser with the network cut ..."
 	@$(RUN) pytest -q -m browser tests

@@ -92,7 +92,9 @@ def test_charts_are_drawn(open_page, name):
     tab = open_page(built(name)).tab
     charts = tab.locator(".bn-vega")
     for i in range(charts.count()):
-        charts.nth(i).locator("svg").first.wait_for(timeout=5000)
+        drawing = charts.nth(i).locator("svg").first
+        drawing.wait_for(timeout=5000)
+        assert drawing.bounding_box()["width"] > 200
     scripts = tab.evaluate("[...document.scripts].map(s => s.src).filter(s => s.includes('vega'))")
     assert bool(scripts) == bool(charts.count()), "the Vega bundle belongs on pages with charts only"
 

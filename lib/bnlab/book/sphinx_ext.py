@@ -89,7 +89,7 @@ def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: n
         context["body"] = context["body"].replace(
             '<div role="list" class="citation-list">', '<div class="citation-list">'
         )
-    context["script_files"] = [
+    context["script_files"][:] = [
         script
         for script in context["script_files"]
         if "thebe" not in str(getattr(script, "filename", "") or "")
