@@ -117,7 +117,7 @@ class DynamicTanh(nn.Module):
         alpha: the start of :math:`\alpha`.
 
     Shape:
-        (N, C, *); the output has the shape and dtype of the input.
+        (N, C, ...); the output has the shape and dtype of the input.
 
     Raises:
         RuntimeError: wrong number of channels or dtype.

@@ -67,7 +67,7 @@ class LayerNorm(_TrailingNorm):
         bias: False leaves out `bias`.
 
     Shape:
-        (*, normalized_shape); the output has the shape and dtype of the input.
+        (..., normalized_shape); the output has the shape and dtype of the input.
 
     Raises:
         RuntimeError: input that does not end in `normalized_shape`, or of another dtype.
@@ -122,7 +122,7 @@ class RMSNorm(_TrailingNorm):
         elementwise_affine: learn `weight`, of shape `normalized_shape`.
 
     Shape:
-        (*, normalized_shape); the output has the shape and dtype of the input.
+        (..., normalized_shape); the output has the shape and dtype of the input.
 
     Raises:
         RuntimeError: input that does not end in `normalized_shape`, or of another dtype.
@@ -174,7 +174,7 @@ class GroupNorm(nn.Module):
         bias: False leaves out `bias`.
 
     Shape:
-        (N, C, *); the output has the shape and dtype of the input.
+        (N, C, ...); the output has the shape and dtype of the input.
 
     Raises:
         ValueError: C is not a multiple of G; the whole input is one value per group.
