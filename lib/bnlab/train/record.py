@@ -56,6 +56,9 @@ UNITS = {
 }
 
 
+PAIR = ("standard", "batchnorm")
+
+
 @dataclass(frozen=True)
 class Part:
     """One sweep of a recording."""
@@ -74,27 +77,29 @@ class Recording:
     datasets: tuple[str, ...]
 
 
-def deep_linear_parts(
-    scale: str, device: str, networks: Sequence[str] = experiments.BATCH_NORMS
-) -> list[Part]:
-    """The same at both scales: 10,000 steps are the paper's."""
-    fixed = {"steps": 10_000, "every": 100, "device": device}
-    grid = [{"network": n, "lr": lr} | fixed for n in networks for lr in (1e-6, 1e-7)]
-    return [Part(experiments.deep_linear, grid)]
+def deep_linear_parts(scale: str, device: str) -> list[Part]:
+    """[2] Figs. 10 and 13: every network at lr 1e-6; the pair of Fig. 3 also at 1e-7."""
+    runs = [(n, 1e-6) for n in experiments.BATCH_NORMS] + [(n, 1e-7) for n in PAIR]
+    return [_deep_linear(runs, device)]
 
 
 def vgg_parts(scale: str, device: str) -> list[Part]:
     """Every batch norm of [2] at lr 0.1, and [2] Fig. 1(b): with and without at lr 0.5."""
     runs = [(n, 0.1) for n in (*experiments.BATCH_NORMS, "noisy_batchnorm")]
-    runs += [("standard", 0.5), ("batchnorm", 0.5)]
+    runs += [(n, 0.5) for n in PAIR]
     return [_vgg(runs, scale, device)]
 
 
 def shift_parts(scale: str, device: str) -> list[Part]:
     """[2] Fig. 3. The runs at the larger learning rates are those of the two recordings above."""
-    pair = ("standard", "batchnorm")
-    runs = [(n, lr) for n in pair for lr in (0.1, 0.01)]
-    return [*deep_linear_parts(scale, device, pair), _vgg(runs, scale, device)]
+    deep = _deep_linear([(n, lr) for n in PAIR for lr in (1e-6, 1e-7)], device)
+    return [deep, _vgg([(n, lr) for n in PAIR for lr in (0.1, 0.01)], scale, device)]
+
+
+def _deep_linear(runs: Iterable[tuple[str, float]], device: str) -> Part:
+    """The same at both scales: 10,000 steps are the paper's."""
+    fixed = {"steps": 10_000, "every": 100, "device": device}
+    return Part(experiments.deep_linear, [{"network": n, "lr": lr} | fixed for n, lr in runs])
 
 
 def _vgg(runs: Iterable[tuple[str, float]], scale: str, device: str) -> Part:
