@@ -113,7 +113,7 @@ def test_a_number_or_a_word_can_be_the_answer(monkeypatch):
 
 
 def test_an_unknown_exercise_is_an_error_of_the_chapter():
-    with pytest.raises(ValueError, match=r"number='3\.99': there is no such exercise; known are 3\.1"):
+    with pytest.raises(ValueError, match=r"number='3\.99': there is no such exercise; known are .*3\.1"):
         check("3.99", None)
     with pytest.raises(ValueError, match="no such exercise"):
         check("98.1", None)

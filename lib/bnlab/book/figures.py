@@ -1,9 +1,8 @@
-"""Figures of the chapters: one style, intervals over seeds, and `show`, which never forgets the alt text."""
+"""Figures of the chapters: one style, bands over seeds, and `show`, which never forgets the alt text."""
 
 import base64
 import io
 from html import escape
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from PIL import Image
-from scipy.stats import t as student_t
+
+from bnlab.train.intervals import interval
 
 MAX_BYTES = 60_000
 VEGA_MIME = "application/vnd.vegalite.v5+json"
@@ -53,32 +53,6 @@ def style() -> None:
             "legend.frameon": False,
         }
     )
-
-
-class Interval(NamedTuple):
-    """A mean and its confidence interval, each of the shape of the values without the averaged axis."""
-
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-def interval(values: ArrayLike, *, axis: int = 0, level: float = 0.95) -> Interval:
-    r"""Mean over seeds and its two-sided Student-t interval, $\bar v \pm t_{n-1}\, s/\sqrt{n}$.
-
-    `values` has one entry per seed along `axis`; at least two are needed. A NaN stays NaN.
-
-    >>> mean, low, high = interval([1.0, 2.0, 3.0])
-    >>> print(f"{mean:.2f} [{low:.2f}, {high:.2f}]")
-    2.00 [-0.48, 4.48]
-    """
-    values = np.asarray(values, dtype=float)
-    n = values.shape[axis] if values.ndim else 1
-    if n < 2:
-        raise ValueError(f"values: {n} value along axis {axis}; an interval over seeds needs at least 2")
-    mean = values.mean(axis)
-    half = student_t.ppf(0.5 + level / 2, n - 1) * values.std(axis, ddof=1) / np.sqrt(n)
-    return Interval(mean, mean - half, mean + half)
 
 
 def plot_band(
