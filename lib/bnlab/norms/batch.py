@@ -13,7 +13,22 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .functional import batch_layout, check_input, lp_normalize, normalize, statistics_dtype
+from .functional import batch_layout
+from .kernels import lp_normalize, normalize, statistics_dtype
+
+
+def check_input(layer: nn.Module, x: Tensor) -> None:
+    """Raise unless x is floating point and the layer's parameters and buffers fit its dtype."""
+    name = type(layer).__name__
+    if not x.is_floating_point():
+        raise NotImplementedError(f"{name} needs floating-point input, got {x.dtype}; use x.float()")
+    fitting = (x.dtype, statistics_dtype(x))
+    for t in (*layer._parameters.values(), *layer._buffers.values()):
+        if t is not None and t.dtype not in fitting and t.is_floating_point():
+            raise RuntimeError(
+                f"{name} holds {t.dtype}, but the input is {x.dtype}: mixed dtypes are not supported; "
+                f"use layer.to({x.dtype}) or convert the input"
+            )
 
 
 class ChannelNorm(nn.Module):

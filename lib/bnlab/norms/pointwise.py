@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .functional import batch_layout, check_input
+from .batch import check_input
+from .functional import batch_layout
+from .kernels import slices
 
 
 class _ScaledELU(torch.autograd.Function):
@@ -14,21 +16,28 @@ class _ScaledELU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, alpha, scale):
         ctx.alpha, ctx.scale = alpha, scale
-        y = torch.expm1(x.clamp(max=0)).mul_(alpha)
-        y = torch.where(x > 0, x, y)
-        if scale != 1:
-            y.mul_(scale)
+        y = torch.empty_like(x)
+        for part, out in slices(x, y):
+            torch.clamp(part, max=0, out=out).expm1_().mul_(scale * alpha).add_(
+                part.clamp(min=0), alpha=scale
+            )
         ctx.save_for_backward(y if alpha >= 0 else x)
         return y
 
     @staticmethod
     def backward(ctx, grad):
         (saved,) = ctx.saved_tensors
-        if ctx.alpha >= 0:
-            slope = saved + ctx.scale * ctx.alpha
-        else:
-            slope = saved.clamp(max=0).exp() * (ctx.scale * ctx.alpha)
-        return grad * torch.where(saved <= 0, slope, ctx.scale), None, None
+        if torch.is_grad_enabled():
+            return grad * _ScaledELU.slope(saved, ctx.alpha, ctx.scale), None, None
+        dx = torch.empty_like(grad)
+        for part, g, out in slices(saved, grad, dx):
+            torch.mul(g, _ScaledELU.slope(part, ctx.alpha, ctx.scale), out=out)
+        return dx, None, None
+
+    @staticmethod
+    def slope(saved, alpha, scale):
+        negative = saved + scale * alpha if alpha >= 0 else saved.clamp(max=0).exp() * (scale * alpha)
+        return torch.where(saved <= 0, negative, scale)
 
 
 class ELU(nn.Module):

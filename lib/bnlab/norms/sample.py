@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .batch import ChannelNorm
-from .functional import check_input, normalize, statistics_dtype
+from .batch import ChannelNorm, check_input
+from .kernels import normalize, statistics_dtype
 
 
 class _TrailingNorm(nn.Module):
@@ -231,17 +231,11 @@ class GroupNorm(nn.Module):
         if x.numel() == self.num_groups:
             raise ValueError(f"Expected more than 1 value per group, got input size {list(x.shape)}")
         check_input(self, x)
-        positions = (1,) * (x.dim() - 2)
-        groups = x.unflatten(1, (self.num_groups, -1))
-        y = normalize(
-            groups,
-            self.weight,
-            self.bias,
-            (1, *groups.shape[1:3], *positions),
-            tuple(range(2, groups.dim())),
-            self.eps,
-        )[0]
-        return y.flatten(1, 2)
+        groups = (x if x.dim() > 2 else x[..., None]).unflatten(1, (self.num_groups, -1))
+        per_channel = (1, *groups.shape[1:3], *(1,) * (groups.dim() - 3))
+        dims = tuple(range(2, groups.dim()))
+        y = normalize(groups, self.weight, self.bias, per_channel, dims, self.eps)[0]
+        return y.flatten(1, 2).view(x.shape)
 
 
 class InstanceNorm(ChannelNorm):

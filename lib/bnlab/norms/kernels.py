@@ -1,0 +1,293 @@
+"""The formulas of `functional` arranged for speed and memory: one computation behind all layers.
+
+Batch, layer, group, instance, ghost and RMS normalization differ only in the set of values that share one
+mean and one variance. All keep the input and two numbers per set for the backward pass, and nothing else of
+the input's size. What is written to memory is written in place, and sums and samples are worked off in
+slices that fit the processor's cache.
+
+A backward pass that is itself to be differentiated goes through the formulas.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from .functional import batch_layout, lp_batch_norm, normalize_backward
+
+_SLICE = 2**17  # values
+
+
+def normalize(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    shape: tuple[int, ...],
+    dims: tuple[int, ...],
+    eps: float,
+    centre: bool = True,
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    r"""Standardize x over `dims`, then scale and shift.
+
+    .. math:: y = w\,\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + b
+
+    Statistics are float32 for bfloat16 and float16 input. The variance is the mean square of the centred
+    values, which does not cancel when the mean is large. A constant set gives exactly b.
+
+    Args:
+        x: any shape.
+        weight, bias: viewed as `shape`, which has as many dimensions as x and broadcasts to it; or None.
+        dims: the dimensions that share one mean and one variance.
+        eps: added to the variance.
+        centre: False leaves the mean in and divides by the root mean square (RMSNorm).
+
+    Returns:
+        y, shaped like x; the mean (None if not centred) and the biased variance (or mean square), of size 1
+        along `dims`, not differentiable.
+
+    >>> y, mean, var = normalize(torch.tensor([[0.0, 2.0], [5.0, 5.0]]), None, None, (1, 1), (1,), eps=1e-5)
+    >>> mean.flatten(), var.flatten()
+    (tensor([1., 5.]), tensor([1., 0.]))
+    """
+    return _Normalize.apply(x, weight, bias, shape, dims, eps, centre)
+
+
+def lp_normalize(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, p: float, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`functional.lp_batch_norm`, and per channel the mean and the l_p norm, not differentiable."""
+    return _LpNormalize.apply(x, weight, bias, p, eps)
+
+
+def statistics_dtype(x: Tensor) -> torch.dtype:
+    """float32 for the 16-bit types, whose sums would lose most digits; otherwise x's own."""
+    return torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
+
+
+def slices(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
+    """The tensors in step, cut along dimension 0 into pieces that fit the cache."""
+    size = tensors[0].numel()
+    if size <= _SLICE:
+        return (tensors,)
+    rows = max(1, _SLICE * len(tensors[0]) // size)
+    return zip(*(t.split(rows) for t in tensors), strict=True)
+
+
+class _Normalize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, shape, dims, eps, centre):
+        w = None if weight is None else weight.view(shape)
+        b = None if bias is None else bias.view(shape)
+        if 0 in dims or x.numel() <= _SLICE:
+            y, mean, var, invstd = _standardize(x, w, b, dims, eps, centre)
+        else:
+            y = torch.empty_like(x, dtype=statistics_dtype(x))
+            parts = [_standardize(s, w, b, dims, eps, centre, out)[1:] for s, out in slices(x, y)]
+            mean, var, invstd = (torch.cat(t) if t[0] is not None else None for t in zip(*parts, strict=True))
+        ctx.save_for_backward(x, weight, mean, invstd)
+        ctx.layout = shape, dims, eps, centre
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(*((mean, var) if centre else (var,)))
+        return _to(y, x.dtype), mean, var
+
+    @staticmethod
+    def backward(ctx, grad, _mean, _var):
+        if grad is None:
+            return (None,) * 7
+        x, weight, mean, invstd = ctx.saved_tensors
+        shape, dims, eps, centre = ctx.layout
+        w = None if weight is None else weight.view(shape)
+        if torch.is_grad_enabled():
+            dx, dweight, dbias = normalize_backward(grad, x, w, dims, eps, centre)
+        elif 0 in dims or x.numel() <= _SLICE:
+            dx, dweight, dbias = _gradient(grad, x, w, mean, invstd, dims)
+        else:
+            dx = torch.empty_like(x, dtype=invstd.dtype)
+            dweight = dbias = None
+            for g, s, i, out, *m in slices(grad, x, invstd, dx, *((mean,) if centre else ())):
+                _, dw, db = _gradient(g, s, w, *m or [None], i, dims, out)
+                if w is not None:
+                    dweight, dbias = (dw, db) if dweight is None else (dweight.add_(dw), dbias.add_(db))
+        _, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        dweight = _to(dweight.view(weight.shape), weight.dtype) if needs_weight else None
+        dbias = _to(dbias.view(weight.shape), weight.dtype) if needs_bias else None
+        return _to(dx, x.dtype), dweight, dbias, None, None, None, None
+
+
+def _standardize(x, w, b, dims, eps, centre, out=None):
+    """y, written to `out` if given; mean, variance and 1 / standard deviation."""
+    if centre:
+        mean, y = _centre(x, dims, out)
+        out = y
+    else:
+        mean, y = None, _to(x, statistics_dtype(x))
+    var = _sum(torch.square, dims, y).div_(_count(x, dims))
+    invstd = (var + eps).rsqrt_()
+    if w is None or _constant_dims(w, dims):
+        y = _affine(y, invstd if w is None else invstd * w, b, out)
+    else:
+        y = torch.mul(y, invstd, out=out)
+        y = _affine(y, w, b, y)
+    return y, mean, var, invstd
+
+
+def _gradient(grad, x, w, mean, invstd, dims, out=None):
+    """The formula of `normalize_backward` with the statistics given; dx is written to `out` if given.
+
+    Sums first run over the dimensions along which the weight is constant; what is left of them is small.
+    In LayerNorm and RMSNorm each value has its own weight, and the sums are products with a matrix.
+    """
+    if mean is None:
+        centred = _to(x, invstd.dtype)
+    else:
+        centred = out = torch.sub(x, mean, out=out)
+    inner = dims if w is None else _constant_dims(w, dims)
+    scale, dweight, dbias = invstd, None, None
+    if inner:
+        dot = _sum(torch.mul, inner, grad, centred) * invstd
+        total = grad.sum(inner, keepdim=True, dtype=invstd.dtype)
+        if w is not None:
+            dweight, dbias = _sum_to(dot, w), _sum_to(total, w)
+            scale = w * invstd
+            if inner != dims:
+                dot, total = (dot * w).sum(dims, keepdim=True), (total * w).sum(dims, keepdim=True)
+    else:
+        grad, sets, weights = _to(grad, invstd.dtype), invstd.flatten(), _to(w.flatten(), invstd.dtype)
+        table = len(sets), len(weights)
+        rows, products = grad.reshape(table), (grad * centred).reshape(table)
+        dweight, dbias = (sets @ products).view(w.shape), rows.sum(0).view(w.shape)
+        dot, total = (products @ weights).view(invstd.shape) * invstd, (rows @ weights).view(invstd.shape)
+        grad = grad * w
+    # dx = invstd (w g - mean(w g) - (x - mean) invstd^2 mean(w g (x - mean)))
+    mean_scale = (scale if inner == dims else invstd) / -_count(x, dims)
+    shift = None if mean is None else total * mean_scale
+    dx = _affine(centred, dot * (invstd * mean_scale), shift, out)
+    return dx.addcmul_(grad, scale), dweight, dbias
+
+
+class _LpNormalize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, p, eps):
+        ctx.p, ctx.eps = p, eps
+        ctx.set_materialize_grads(False)
+        dims, shape = batch_layout(x)
+        norm = _average_norm(x, p, dims)
+        mean, y = _centre(x, dims)
+        scale = (norm + eps).reciprocal_()
+        if weight is not None:
+            scale = scale * weight.view(shape)
+        ctx.save_for_backward(x, weight, bias, mean, norm)
+        ctx.mark_non_differentiable(mean, norm)
+        y = _affine(y, scale, None if bias is None else bias.view(shape), out=y)
+        return _to(y, x.dtype), mean, norm
+
+    @staticmethod
+    def backward(ctx, grad, _mean, _norm):
+        if grad is None:
+            return (None,) * 5
+        x, weight, bias, mean, norm = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            wanted = [t for t, needed in zip((x, weight, bias), ctx.needs_input_grad, strict=False) if needed]
+            y = lp_batch_norm(x, weight, bias, ctx.p, ctx.eps)
+            found = iter(torch.autograd.grad(y, wanted, grad, create_graph=True))
+            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None, None
+        dims, shape = batch_layout(x)
+        count, dtype = _count(x, dims), x.dtype
+        x = _to(x, norm.dtype)
+        inverse = (norm + ctx.eps).reciprocal_()
+        dx = x - mean
+        dweight = _sum(torch.mul, dims, grad, dx).mul_(inverse)
+        dbias = grad.sum(dims, keepdim=True, dtype=norm.dtype)
+        scale = inverse if weight is None else inverse * weight.view(shape)
+        # dx = scale (g - mean(g)) + dL/dr dr/dx, with dL/dr = -scale sum(g (x - mean)) / (r + eps)
+        dx = _norm_slope(x, norm, ctx.p, dims, out=dx).mul_(dweight * scale / -count)
+        dx = _to(dx.addcmul_(grad, scale).sub_(dbias * scale / count), dtype)
+        _, needs_weight, needs_bias, _, _ = ctx.needs_input_grad
+        dweight = _to(dweight.view(-1), weight.dtype) if needs_weight else None
+        dbias = _to(dbias.view(-1), bias.dtype) if needs_bias else None
+        return dx, dweight, dbias, None, None
+
+
+def _average_norm(x: Tensor, p: float, dims: tuple[int, ...]) -> Tensor:
+    """r = (mean |x|^p)^(1/p) over `dims`."""
+    x = _to(x, statistics_dtype(x))
+    if not x.numel():
+        return x.sum(dims, keepdim=True)
+    if p == 1:
+        return _sum(torch.abs, dims, x).div_(_count(x, dims))
+    if p == 2:
+        return _sum(torch.square, dims, x).div_(_count(x, dims)).sqrt_()
+    largest = torch.maximum(x.amax(dims, keepdim=True), -x.amin(dims, keepdim=True))
+    if p == math.inf:
+        return largest
+    unit = torch.where(largest == 0, 1, largest)  # as in lp_batch_norm
+    power = _sum(lambda part: (part.abs() / unit).pow_(p), dims, x).div_(_count(x, dims))
+    return power.pow_(1 / p).mul_(largest)
+
+
+def _norm_slope(x: Tensor, norm: Tensor, p: float, dims: tuple[int, ...], out: Tensor) -> Tensor:
+    """m dr/dx = sign(x) (|x| / r)^(p-1), written to `out`."""
+    if p == 1:
+        return torch.sign(x, out=out)
+    if p == math.inf:
+        largest = x.abs() == norm
+        torch.sign(x, out=out).mul_(largest)
+        return out.mul_(_count(x, dims) / largest.sum(dims, keepdim=True))
+    floor = norm.clamp_min(torch.finfo(norm.dtype).tiny)  # a channel of zeros has slope 0
+    if p == 2:
+        return torch.div(x, floor, out=out)
+    return torch.abs(x, out=out).div_(floor).pow_(p - 1).copysign_(x)
+
+
+def _centre(x: Tensor, dims: tuple[int, ...], out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The mean over `dims`, and x minus it, written to `out` if given.
+
+    The first value of each set is subtracted before the mean: a constant becomes exactly zero, where its
+    rounded mean would miss it, and a large mean costs no digits.
+    """
+    index = tuple([slice(0, 1) if d in dims else slice(None) for d in range(x.dim())])
+    first = _to(x[index], statistics_dtype(x))
+    centred = torch.sub(x, first, out=out)
+    if not x.numel():
+        return first.sum(dims, keepdim=True), centred
+    rest = centred.mean(dims, keepdim=True)
+    return first + rest, centred.sub_(rest)
+
+
+def _affine(t: Tensor, scale: Tensor, shift: Tensor | None, out: Tensor | None) -> Tensor:
+    """scale * t + shift: in one pass if the scale runs along t's memory; elsewhere two are faster."""
+    if shift is None:
+        return torch.mul(t, scale, out=out)
+    if any([stride == 1 and n > 1 for stride, n in zip(t.stride(), scale.shape, strict=True)]):
+        return torch.addcmul(shift, t, scale, out=out)
+    return torch.mul(t, scale, out=out).add_(shift)
+
+
+def _sum(term: Callable[..., Tensor], dims: tuple[int, ...], *tensors: Tensor) -> Tensor:
+    """term(*tensors).sum(dims, keepdim=True), in slices, so that no temporary of the full size arises."""
+    parts = [term(*s).sum(dims, keepdim=True) for s in slices(*tensors)]
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(parts).sum(0, keepdim=True) if 0 in dims else torch.cat(parts)
+
+
+def _sum_to(t: Tensor, like: Tensor) -> Tensor:
+    return t if t.shape == like.shape else t.sum_to_size(like.shape)
+
+
+def _to(t: Tensor, dtype: torch.dtype) -> Tensor:
+    """`t.to(dtype)` without the cost of a call that changes nothing."""
+    return t if t.dtype == dtype else t.to(dtype)
+
+
+def _constant_dims(weight: Tensor, dims: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of `dims` along which the weight does not change."""
+    return tuple([d for d in dims if weight.size(d) == 1])
+
+
+def _count(x: Tensor, dims: tuple[int, ...]) -> int:
+    """How many values share one mean; 1 for an empty input, whose sums are zero."""
+    return max(1, math.prod([x.size(d) for d in dims]))
