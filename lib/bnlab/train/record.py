@@ -37,6 +37,7 @@ UNITS = {
     "network": "normalization or activation; standard has none",
     "lr": "learning rate",
     "batch_size": "samples per mini-batch",
+    "steps": "updates made in the whole run",
     "seed": "seed of initial weights, data order, and data where it is drawn",
     "kind": "landscape, shift, accuracy, or end (of the run)",
     "step": "number of updates made before the measurement",
