@@ -85,9 +85,12 @@ def deep_linear_parts(scale: str, device: str) -> list[Part]:
 
 
 def vgg_parts(scale: str, device: str) -> list[Part]:
-    """Every batch norm of [2] at lr 0.1, and [2] Fig. 1(b): with and without at lr 0.5."""
-    runs = [(n, 0.1) for n in (*experiments.BATCH_NORMS, "noisy_batchnorm")]
-    runs += [(n, 0.5) for n in PAIR]
+    """[2] Figs. 1, 2, 4: with and without batch norm and with noise at lr 0.1, the pair at 0.5.
+
+    At paper scale also the l_p normalizations of Fig. 12.
+    """
+    norms = {"paper": experiments.BATCH_NORMS, "laptop": PAIR}[scale]
+    runs = [(n, 0.1) for n in (*norms, "noisy_batchnorm")] + [(n, 0.5) for n in PAIR]
     return [_vgg(runs, scale, device)]
 
 
