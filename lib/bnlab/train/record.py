@@ -95,7 +95,7 @@ def vgg_parts(scale: str, device: str) -> list[Part]:
 
 
 def shift_parts(scale: str, device: str) -> list[Part]:
-    """[2] Fig. 3. The runs at the larger learning rates are those of the two recordings above."""
+    """[2] Fig. 3. Runs shared with the two recordings above are computed once."""
     deep = _deep_linear([(n, lr) for n in PAIR for lr in (1e-6, 1e-7)], device)
     return [deep, _vgg([(n, lr) for n in PAIR for lr in (0.1, 0.01)], scale, device)]
 
