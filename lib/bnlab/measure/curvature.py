@@ -41,14 +41,14 @@ def sharpness(model: nn.Module, loss: Loss, *, k: int = 1, seed: int = 0, tol: f
     Traps: the Hessian of a ReLU network is that of the linear piece one stands on; the kinks, where the
     gradient jumps, do not show in it. Eigenvalues belong to a parametrization: rescaling the weights in
     front of a batch norm by a divides their block by a². In float32 the products are exact to about 1e-6 of
-    the largest |eigenvalue|; a smaller ``tol`` wants float64.
+    the largest eigenvalue in size; a smaller ``tol`` wants float64.
 
     Args:
         model: any module, in any mode, on any device, that can be differentiated twice.
         loss: takes the model, returns a scalar tensor, for one fixed mini-batch.
         k: how many eigenvalues.
         seed: of the random vector that Lanczos starts from; torch's generators are left alone.
-        tol: residual at which an eigenvalue counts as found, relative to the largest |eigenvalue|.
+        tol: residual at which an eigenvalue counts as found, relative to the largest eigenvalue in size.
 
     Returns:
         A `Sharpness`; eigenvalues in units of loss per squared parameter. Where the loss, its gradient or a
@@ -115,7 +115,11 @@ class _Hessian(LinearOperator):
         if not self._gradient:
             return np.zeros(self.shape[0])
         pieces = torch.from_numpy(np.ascontiguousarray(vector.ravel())).split(self._sizes)
-        v = [piece.to(p).view_as(p) for piece, p in zip(pieces, self._parameters, strict=True)]
+        # In each parameter's own memory format: convolutions are slow on any other.
+        v = [
+            torch.empty_like(p).copy_(piece.view(p.shape))
+            for piece, p in zip(pieces, self._parameters, strict=True)
+        ]
         product = torch.autograd.grad(
             self._gradient,
             self._parameters,
@@ -124,7 +128,7 @@ class _Hessian(LinearOperator):
             allow_unused=True,
             materialize_grads=True,
         )
-        flat = torch.cat([part.flatten().to("cpu", torch.float64) for part in product]).numpy()
+        flat = torch.cat([part.flatten() for part in product]).to("cpu", torch.float64).numpy()
         if not np.all(np.isfinite(flat)):
             raise _NotFinite
         self.zero = self.zero and not np.any(flat)

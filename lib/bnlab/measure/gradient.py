@@ -1,7 +1,7 @@
 """The gradient of a loss as a tuple of tensors, and lengths and angles of such tuples."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -57,19 +57,14 @@ def value_and_gradient(
     return value.detach(), gradient
 
 
-def inner(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    """Inner product of two tuples of tensors, summed in float64."""
-    return sum(torch.sum(x.double() * y.double()).item() for x, y in zip(a, b, strict=True))
+def squared_norm(a: Iterable[Tensor]) -> float:
+    """Squared Euclidean length of a tuple of tensors, summed in float64."""
+    return sum(torch.linalg.vector_norm(x, dtype=torch.float64).item() ** 2 for x in a)
 
 
-def norm(a: Sequence[Tensor]) -> float:
+def norm(a: Iterable[Tensor]) -> float:
     """Euclidean length of a tuple of tensors."""
-    return math.sqrt(inner(a, a))
-
-
-def difference(a: Sequence[Tensor], b: Sequence[Tensor]) -> list[Tensor]:
-    """a − b."""
-    return [x - y for x, y in zip(a, b, strict=True)]
+    return math.sqrt(squared_norm(a))
 
 
 def ratio(numerator: float, denominator: float) -> float:
@@ -77,8 +72,18 @@ def ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator != 0 else math.nan
 
 
-def cosine(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    """Cosine of the angle between two tuples of tensors; NaN where one of them is zero."""
+def distance_and_cosine(
+    a: Sequence[Tensor], b: Sequence[Tensor], *, squared: float | None = None
+) -> tuple[float, float]:
+    """Length of a - b, and cosine of the angle between a and b (NaN where one of them is zero).
+
+    The cosine comes from the three lengths: 2 <a, b> = |a|^2 + |b|^2 - |a - b|^2. `squared` is |b|^2, where
+    it is known.
+    """
+    between = sum(
+        torch.linalg.vector_norm(x - y, dtype=torch.float64).item() ** 2 for x, y in zip(a, b, strict=True)
+    )
+    a2, b2 = squared_norm(a), squared_norm(b) if squared is None else squared
     # sqrt(x * x) is exactly x, so that two equal tuples have a cosine of exactly 1.
-    quotient = ratio(inner(a, b), math.sqrt(inner(a, a) * inner(b, b)))
-    return quotient if math.isnan(quotient) else max(-1.0, min(1.0, quotient))
+    cosine = ratio((a2 + b2 - between) / 2, math.sqrt(a2 * b2))
+    return math.sqrt(between), cosine if math.isnan(cosine) else max(-1.0, min(1.0, cosine))

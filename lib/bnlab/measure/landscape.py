@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from .frozen import ForwardState, frozen
 from .gradient import (
     Loss,
-    cosine,
-    difference,
+    distance_and_cosine,
     evaluate,
     norm,
     ratio,
+    squared_norm,
     trainable,
     value_and_gradient,
 )
@@ -128,21 +128,21 @@ def probe_and_advance(
         advanced = ForwardState(model)
         if direction is None:
             direction = gradient
-        length = norm(direction)
+        length, squared = norm(direction), squared_norm(gradient)
         for s in steps:
             start.rewind()
             move(parameters, values, direction, s)
             value, there = value_and_gradient(model, loss, parameters)
-            distance = norm(difference(there, gradient))
+            distance, cosine = distance_and_cosine(there, gradient, squared=squared)
             losses.append(value.item())
             distances.append(distance)
-            cosines.append(cosine(there, gradient))
+            cosines.append(cosine)
             betas.append(ratio(distance, abs(s) * length))
     found = Probe(
         step_sizes=np.array(steps),
         loss0=loss0.item(),
         gradient=gradient,
-        gradient_norm=norm(gradient),
+        gradient_norm=math.sqrt(squared),
         loss=np.array(losses),
         gradient_distance=np.array(distances),
         cosine=np.array(cosines),

@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from .frozen import RandomState, frozen
-from .gradient import Loss, cosine, difference, norm, trainable, value_and_gradient
+from .gradient import Loss, distance_and_cosine, norm, trainable, value_and_gradient
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def internal_covariate_shift(
                 start.rewind()
                 with chain.tail():
                     _, g_shifted = value_and_gradient(model, loss, weight)
-            shifts[name] = Shift(norm(difference(g, g_shifted)), cosine(g, g_shifted), norm(g))
+            shifts[name] = Shift(*distance_and_cosine(g_shifted, g), norm(g))
     return {name: shifts[name] for name in layers}
 
 
