@@ -478,10 +478,11 @@ def test_inplace_activation(ours, theirs):
 
 @pytest.mark.parametrize("name", ["elu", "elu negative alpha", "selu"])
 def test_activations_at_the_edges(name):
-    """Zero, signed zero, huge, tiny, infinite and NaN input: values and slopes."""
+    """Zero, signed zero, huge, tiny and infinite input: values and slopes. NaN stays NaN."""
     ours, theirs, _ = pair(name, torch.float64)
-    x = torch.tensor([0.0, -0.0, 1e4, -1e4, 1e-300, -1e-300, -1e-9, float("inf"), float("nan")]).double()
+    x = torch.tensor([0.0, -0.0, 1e4, -1e4, 1e-300, -1e-300, -1e-9, float("inf"), -float("inf")]).double()
     close(step(ours, x), step(theirs, x), 1e-15)
+    assert ours(torch.tensor([float("nan"), 1.0])).isnan().tolist() == [True, False]
 
 
 def test_autocast_keeps_the_input_dtype():

@@ -1,9 +1,10 @@
 """The formulas of `functional` arranged for speed and memory: one computation behind all layers.
 
-Batch, layer, group, instance, ghost and RMS normalization differ only in the set of values that share one
-mean and one variance. All keep the input and two numbers per set for the backward pass, and nothing else of
-the input's size. What is written to memory is written in place, and sums and samples are worked off in
-slices that fit the processor's cache.
+Batch, group, instance and ghost normalization differ only in the set of values that share one mean and one
+variance: `normalize`. In layer and RMS normalization each value of a set has a weight of its own:
+`normalize_rows`. All keep the input and two numbers per set for the backward pass, and nothing else of the
+input's size. What can be overwritten is, and samples and sums are worked off in slices, so that temporaries
+stay in the processor's cache.
 
 A backward pass that is itself to be differentiated goes through the formulas.
 """
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from .functional import batch_layout, lp_batch_norm, normalize_backward
 
-_SLICE = 2**17  # values
+_SLICE = 2**18  # values
+_PLAIN_SUM = 2**16  # values; torch's norm adds one after the other, and loses 1e-4 over 2**23 values
 
 
 def normalize(
@@ -28,8 +30,7 @@ def normalize(
     shape: tuple[int, ...],
     dims: tuple[int, ...],
     eps: float,
-    centre: bool = True,
-) -> tuple[Tensor, Tensor | None, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     r"""Standardize x over `dims`, then scale and shift.
 
     .. math:: y = w\,\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + b
@@ -39,20 +40,33 @@ def normalize(
 
     Args:
         x: any shape.
-        weight, bias: viewed as `shape`, which has as many dimensions as x and broadcasts to it; or None.
+        weight, bias: viewed as `shape`, which has as many dimensions as x, broadcasts to it and is 1 in at
+            least one of `dims`; or None.
         dims: the dimensions that share one mean and one variance.
         eps: added to the variance.
-        centre: False leaves the mean in and divides by the root mean square (RMSNorm).
 
     Returns:
-        y, shaped like x; the mean (None if not centred) and the biased variance (or mean square), of size 1
-        along `dims`, not differentiable.
+        y, shaped like x; the mean and the biased variance, of size 1 along `dims`, not differentiable.
 
     >>> y, mean, var = normalize(torch.tensor([[0.0, 2.0], [5.0, 5.0]]), None, None, (1, 1), (1,), eps=1e-5)
-    >>> mean.flatten(), var.flatten()
+    >>> mean.flatten(), var.flatten().round(decimals=3)
     (tensor([1., 5.]), tensor([1., 0.]))
     """
-    return _Normalize.apply(x, weight, bias, shape, dims, eps, centre)
+    return _Normalize.apply(x, weight, bias, shape, dims, eps)
+
+
+def normalize_rows(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, size: int, eps: float, centre: bool
+) -> Tensor:
+    r"""Standardize x over rows of `size` values, with a weight and a bias for each value of a row.
+
+    The formula is that of `normalize`; without `centre` the mean stays in, and the divisor is the root mean
+    square.
+
+    >>> normalize_rows(torch.tensor([[3.0, 4.0]]), None, None, size=2, eps=0.0, centre=False)
+    tensor([[0.8485, 1.1314]])
+    """
+    return _NormalizeRows.apply(x, weight, bias, size, eps, centre)
 
 
 def lp_normalize(
@@ -68,104 +82,150 @@ def statistics_dtype(x: Tensor) -> torch.dtype:
 
 
 def slices(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """The tensors in step, cut along dimension 0 into pieces that fit the cache."""
-    size = tensors[0].numel()
-    if size <= _SLICE:
+    """The tensors in step, cut along dimension 0 into pieces of about _SLICE values."""
+    values = tensors[0].numel()
+    if values <= _SLICE:
         return (tensors,)
-    rows = max(1, _SLICE * len(tensors[0]) // size)
+    rows = max(1, _SLICE * len(tensors[0]) // values)
     return zip(*(t.split(rows) for t in tensors), strict=True)
 
 
 class _Normalize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weight, bias, shape, dims, eps, centre):
+    def forward(ctx, x, weight, bias, shape, dims, eps):
         w = None if weight is None else weight.view(shape)
         b = None if bias is None else bias.view(shape)
         if 0 in dims or x.numel() <= _SLICE:
-            y, mean, var, invstd = _standardize(x, w, b, dims, eps, centre)
+            y, mean, var, invstd = _standardize(x, w, b, dims, eps)
         else:
             y = torch.empty_like(x, dtype=statistics_dtype(x))
-            parts = [_standardize(s, w, b, dims, eps, centre, out)[1:] for s, out in slices(x, y)]
-            mean, var, invstd = (torch.cat(t) if t[0] is not None else None for t in zip(*parts, strict=True))
+            parts = [_standardize(part, w, b, dims, eps, out)[1:] for part, out in slices(x, y)]
+            mean, var, invstd = map(torch.cat, zip(*parts, strict=True))
         ctx.save_for_backward(x, weight, mean, invstd)
-        ctx.layout = shape, dims, eps, centre
+        ctx.layout = shape, dims, eps
+        ctx.mark_non_differentiable(mean, var)
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*((mean, var) if centre else (var,)))
         return _to(y, x.dtype), mean, var
 
     @staticmethod
     def backward(ctx, grad, _mean, _var):
         if grad is None:
-            return (None,) * 7
+            return (None,) * 6
         x, weight, mean, invstd = ctx.saved_tensors
-        shape, dims, eps, centre = ctx.layout
+        shape, dims, eps = ctx.layout
         w = None if weight is None else weight.view(shape)
         if torch.is_grad_enabled():
-            dx, dweight, dbias = normalize_backward(grad, x, w, dims, eps, centre)
+            dx, dweight, dbias = normalize_backward(grad, x, w, dims, eps)
         elif 0 in dims or x.numel() <= _SLICE:
             dx, dweight, dbias = _gradient(grad, x, w, mean, invstd, dims)
         else:
             dx = torch.empty_like(x, dtype=invstd.dtype)
-            dweight = dbias = None
-            for g, s, i, out, *m in slices(grad, x, invstd, dx, *((mean,) if centre else ())):
-                _, dw, db = _gradient(g, s, w, *m or [None], i, dims, out)
-                if w is not None:
-                    dweight, dbias = (dw, db) if dweight is None else (dweight.add_(dw), dbias.add_(db))
+            parts = [
+                _gradient(g, part, w, m, i, dims, out)[1:]
+                for g, part, m, i, out in slices(grad, x, mean, invstd, dx)
+            ]
+            dweight, dbias = (sum(t) for t in zip(*parts, strict=True)) if w is not None else (None, None)
         _, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        dweight = _to(dweight.view(weight.shape), weight.dtype) if needs_weight else None
-        dbias = _to(dbias.view(weight.shape), weight.dtype) if needs_bias else None
-        return _to(dx, x.dtype), dweight, dbias, None, None, None, None
+        dweight = _to(dweight.view(-1), weight.dtype) if needs_weight else None
+        dbias = _to(dbias.view(-1), weight.dtype) if needs_bias else None
+        return _to(dx, x.dtype), dweight, dbias, None, None, None
 
 
-def _standardize(x, w, b, dims, eps, centre, out=None):
+def _standardize(x, w, b, dims, eps, out=None):
     """y, written to `out` if given; mean, variance and 1 / standard deviation."""
-    if centre:
-        mean, y = _centre(x, dims, out)
-        out = y
-    else:
-        mean, y = None, _to(x, statistics_dtype(x))
-    var = _sum(torch.square, dims, y).div_(_count(x, dims))
+    mean, y = _centre(x, dims, out)
+    var = _sum_of_squares(y, dims).div_(_count(x, dims))
     invstd = (var + eps).rsqrt_()
-    if w is None or _constant_dims(w, dims):
-        y = _affine(y, invstd if w is None else invstd * w, b, out)
-    else:
-        y = torch.mul(y, invstd, out=out)
-        y = _affine(y, w, b, y)
-    return y, mean, var, invstd
+    return _affine(y, invstd if w is None else invstd * w, b, y), mean, var, invstd
 
 
 def _gradient(grad, x, w, mean, invstd, dims, out=None):
     """The formula of `normalize_backward` with the statistics given; dx is written to `out` if given.
 
     Sums first run over the dimensions along which the weight is constant; what is left of them is small.
-    In LayerNorm and RMSNorm each value has its own weight, and the sums are products with a matrix.
     """
-    if mean is None:
-        centred = _to(x, invstd.dtype)
+    dx = torch.sub(x, mean, out=out)
+    scale, inner, dweight, dbias = invstd, dims, None, None
+    if w is not None:
+        scale = w * invstd
+        inner = tuple([d for d in dims if w.size(d) == 1])
+    dot = _sum(torch.mul, inner, grad, dx) * invstd
+    total = grad.sum(inner, keepdim=True, dtype=invstd.dtype)
+    if w is not None:
+        dweight, dbias = dot.sum_to_size(w.shape), total.sum_to_size(w.shape)
+    # dx = scale g - mean(scale g) - (x - mean) invstd^2 mean(scale g (x - mean))
+    if inner == dims:
+        outer = scale / -_count(x, dims)
     else:
-        centred = out = torch.sub(x, mean, out=out)
-    inner = dims if w is None else _constant_dims(w, dims)
-    scale, dweight, dbias = invstd, None, None
-    if inner:
-        dot = _sum(torch.mul, inner, grad, centred) * invstd
-        total = grad.sum(inner, keepdim=True, dtype=invstd.dtype)
-        if w is not None:
-            dweight, dbias = _sum_to(dot, w), _sum_to(total, w)
-            scale = w * invstd
-            if inner != dims:
-                dot, total = (dot * w).sum(dims, keepdim=True), (total * w).sum(dims, keepdim=True)
-    else:
-        grad, sets, weights = _to(grad, invstd.dtype), invstd.flatten(), _to(w.flatten(), invstd.dtype)
-        table = len(sets), len(weights)
-        rows, products = grad.reshape(table), (grad * centred).reshape(table)
-        dweight, dbias = (sets @ products).view(w.shape), rows.sum(0).view(w.shape)
-        dot, total = (products @ weights).view(invstd.shape) * invstd, (rows @ weights).view(invstd.shape)
-        grad = grad * w
-    # dx = invstd (w g - mean(w g) - (x - mean) invstd^2 mean(w g (x - mean)))
-    mean_scale = (scale if inner == dims else invstd) / -_count(x, dims)
-    shift = None if mean is None else total * mean_scale
-    dx = _affine(centred, dot * (invstd * mean_scale), shift, out)
+        outer = invstd / -_count(x, dims)
+        dot, total = (dot * w).sum(dims, keepdim=True), (total * w).sum(dims, keepdim=True)
+    _affine(dx, dot * (invstd * outer), total * outer, dx)
     return dx.addcmul_(grad, scale), dweight, dbias
+
+
+class _NormalizeRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, size, eps, centre):
+        w = None if weight is None else weight.view(-1)
+        b = None if bias is None else bias.view(-1)
+        y = torch.empty(x.shape, dtype=statistics_dtype(x), device=x.device)
+        means, invstds = [], []
+        for rows, out in slices(x.reshape(-1, size), y.view(-1, size)):
+            if centre:
+                mean, rows = _centre(rows, (1,), out)
+                means.append(mean)
+            else:
+                rows = _to(rows, y.dtype)
+            invstd = _sum_of_squares(rows, (1,)).div_(max(1, size)).add_(eps).rsqrt_()
+            invstds.append(invstd)
+            torch.mul(rows, invstd, out=out)
+            if w is not None:
+                _affine(out, w, b, out)
+        ctx.save_for_backward(x, weight, torch.cat(means) if centre else None, torch.cat(invstds))
+        ctx.layout = size, eps, centre
+        return _to(y, x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight, mean, invstd = ctx.saved_tensors
+        size, eps, centre = ctx.layout
+        if torch.is_grad_enabled():
+            w = None if weight is None else weight.view(1, -1)
+            table = grad.reshape(-1, size), x.reshape(-1, size)
+            dx, dweight, dbias = normalize_backward(*table, w, (1,), eps, centre)
+            dx = dx.view(x.shape)
+        else:
+            dx, dweight, dbias = _gradient_of_rows(grad, x, weight, mean, invstd, size)
+        _, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        dweight = _to(dweight.view(weight.shape), weight.dtype) if needs_weight else None
+        dbias = _to(dbias.view(weight.shape), weight.dtype) if needs_bias else None
+        return dx, dweight, dbias, None, None, None
+
+
+def _gradient_of_rows(grad, x, weight, mean, invstd, size):
+    """The formula of `normalize_backward` for rows: its sums are products with a matrix."""
+    dtype = invstd.dtype
+    dx = torch.empty(x.shape, dtype=dtype, device=x.device)
+    w = invstd.new_ones(size) if weight is None else _to(weight.view(-1), dtype)
+    dweight, dbias = torch.zeros_like(w), torch.zeros_like(w)
+    outer = invstd / -max(1, size)
+    inner = outer * invstd.square()
+    views = [grad.reshape(-1, size), x.reshape(-1, size), dx.view(-1, size), invstd, inner, outer]
+    if mean is not None:
+        views.append(mean)
+    for g, rows, out, invstd, inner, outer, *mean in slices(*views):
+        g = _to(g, dtype)
+        centred = torch.sub(rows, *mean, out=out) if mean else _to(rows, dtype)
+        products = g * centred
+        if weight is not None:
+            dweight.addmv_(products.t(), invstd.view(-1))
+            dbias.add_(g.sum(0))
+        # dx = invstd (w g - mean(w g) - (x - mean) invstd^2 mean(w g (x - mean)))
+        torch.mul(centred, inner * (products @ w)[:, None], out=out)
+        if mean:
+            out.add_(outer * (g @ w)[:, None])
+        out.addcmul_(torch.mul(g, w, out=products), invstd)
+    return _to(dx, x.dtype), dweight, dbias
 
 
 class _LpNormalize(torch.autograd.Function):
@@ -257,35 +317,32 @@ def _centre(x: Tensor, dims: tuple[int, ...], out: Tensor | None = None) -> tupl
     return first + rest, centred.sub_(rest)
 
 
-def _affine(t: Tensor, scale: Tensor, shift: Tensor | None, out: Tensor | None) -> Tensor:
-    """scale * t + shift: in one pass if the scale runs along t's memory; elsewhere two are faster."""
+def _affine(t: Tensor, scale: Tensor, shift: Tensor | None, out: Tensor) -> Tensor:
+    """scale * t + shift, written to `out`: in one pass for rows, where that is faster than two."""
     if shift is None:
         return torch.mul(t, scale, out=out)
-    if any([stride == 1 and n > 1 for stride, n in zip(t.stride(), scale.shape, strict=True)]):
+    if scale.size(-1) > 1:
         return torch.addcmul(shift, t, scale, out=out)
     return torch.mul(t, scale, out=out).add_(shift)
 
 
 def _sum(term: Callable[..., Tensor], dims: tuple[int, ...], *tensors: Tensor) -> Tensor:
     """term(*tensors).sum(dims, keepdim=True), in slices, so that no temporary of the full size arises."""
-    parts = [term(*s).sum(dims, keepdim=True) for s in slices(*tensors)]
-    if len(parts) == 1:
-        return parts[0]
-    return torch.cat(parts).sum(0, keepdim=True) if 0 in dims else torch.cat(parts)
+    if tensors[0].numel() <= _SLICE:
+        return term(*tensors).sum(dims, keepdim=True)
+    parts = torch.cat([term(*part).sum(dims, keepdim=True) for part in slices(*tensors)])
+    return parts.sum(0, keepdim=True) if 0 in dims else parts
 
 
-def _sum_to(t: Tensor, like: Tensor) -> Tensor:
-    return t if t.shape == like.shape else t.sum_to_size(like.shape)
+def _sum_of_squares(t: Tensor, dims: tuple[int, ...]) -> Tensor:
+    if 0 not in dims and t.is_contiguous() and _count(t, dims) <= _PLAIN_SUM:
+        return torch.linalg.vector_norm(t, dim=dims, keepdim=True).square_()
+    return _sum(torch.square, dims, t)
 
 
 def _to(t: Tensor, dtype: torch.dtype) -> Tensor:
     """`t.to(dtype)` without the cost of a call that changes nothing."""
     return t if t.dtype == dtype else t.to(dtype)
-
-
-def _constant_dims(weight: Tensor, dims: tuple[int, ...]) -> tuple[int, ...]:
-    """Those of `dims` along which the weight does not change."""
-    return tuple([d for d in dims if weight.size(d) == 1])
 
 
 def _count(x: Tensor, dims: tuple[int, ...]) -> int:

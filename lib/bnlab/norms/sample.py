@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .batch import ChannelNorm, check_input
-from .kernels import normalize, statistics_dtype
+from .kernels import normalize, normalize_rows, statistics_dtype
 
 
 class _TrailingNorm(nn.Module):
@@ -38,8 +38,7 @@ class _TrailingNorm(nn.Module):
         weight = torch.ones(self.normalized_shape, device=device, dtype=dtype) if elementwise_affine else None
         self.register_parameter("weight", None if weight is None else nn.Parameter(weight))
 
-    def _layout(self, x: Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The shape of the weight next to x, and the dimensions that are normalized; checks x."""
+    def _normalize(self, x: Tensor, bias: Tensor | None, eps: float | None, centre: bool) -> Tensor:
         trailing = len(self.normalized_shape)
         if not trailing or x.shape[-trailing:] != self.normalized_shape:
             raise RuntimeError(
@@ -47,8 +46,9 @@ class _TrailingNorm(nn.Module):
                 f"sizes (at least one), got input size {list(x.shape)}"
             )
         check_input(self, x)
-        leading = x.dim() - trailing
-        return (1,) * leading + self.normalized_shape, tuple(range(leading, x.dim()))
+        if eps is None:
+            eps = torch.finfo(statistics_dtype(x)).eps
+        return normalize_rows(x, self.weight, bias, math.prod(self.normalized_shape), eps, centre)
 
 
 class LayerNorm(_TrailingNorm):
@@ -104,8 +104,7 @@ class LayerNorm(_TrailingNorm):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        shape, dims = self._layout(x)
-        return normalize(x, self.weight, self.bias, shape, dims, self.eps)[0]
+        return self._normalize(x, self.bias, self.eps, centre=True)
 
 
 class RMSNorm(_TrailingNorm):
@@ -151,9 +150,7 @@ class RMSNorm(_TrailingNorm):
         return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
 
     def forward(self, x: Tensor) -> Tensor:
-        shape, dims = self._layout(x)
-        eps = torch.finfo(statistics_dtype(x)).eps if self.eps is None else self.eps
-        return normalize(x, self.weight, None, shape, dims, eps, centre=False)[0]
+        return self._normalize(x, None, self.eps, centre=False)
 
 
 class GroupNorm(nn.Module):
