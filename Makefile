@@ -39,7 +39,8 @@ check: env  ## fast checks: ruff, spelling, notebooks
 
 test: check book  ## everything CI runs: fast checks, unit tests, notebooks re-executed, the built book in a browser
 	@echo "Unit tests and examples in docstrings ..."
-	@$(RUN) pytest -q -n 2 -m "not browser" --doctest-modules tests lib
+	@$(RUN) pytest -q -n 2 -m "not browser" tests
+	@$(RUN) pytest -q -n 2 --doctest-modules lib
 	@echo "Every notebook, re-executed and compared ..."
 	@$(RUN) pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=180 \
 	    --nbval-sanitize-with tests/nbval.cfg chapters
