@@ -57,14 +57,14 @@ def value_and_gradient(
     return value.detach(), gradient
 
 
-def squared_norm(a: Iterable[Tensor]) -> float:
-    """Squared Euclidean length of a tuple of tensors, summed in float64."""
-    return sum(torch.linalg.vector_norm(x, dtype=torch.float64).item() ** 2 for x in a)
-
-
 def norm(a: Iterable[Tensor]) -> float:
-    """Euclidean length of a tuple of tensors."""
-    return math.sqrt(squared_norm(a))
+    """Euclidean length of a tuple of tensors, summed in float64."""
+    return math.sqrt(sum(torch.linalg.vector_norm(x, dtype=torch.float64).item() ** 2 for x in a))
+
+
+def distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
+    """|a - b|."""
+    return norm(x - y for x, y in zip(a, b, strict=True))
 
 
 def ratio(numerator: float, denominator: float) -> float:
@@ -72,18 +72,11 @@ def ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator != 0 else math.nan
 
 
-def distance_and_cosine(
-    a: Sequence[Tensor], b: Sequence[Tensor], *, squared: float | None = None
-) -> tuple[float, float]:
-    """Length of a - b, and cosine of the angle between a and b (NaN where one of them is zero).
+def cosine(a: Sequence[Tensor], b: Sequence[Tensor], norm_a: float, norm_b: float) -> float:
+    """Cosine of the angle between a and b, given their lengths; NaN where one of them is zero.
 
-    The cosine comes from the three lengths: 2 <a, b> = |a|^2 + |b|^2 - |a - b|^2. `squared` is |b|^2, where
-    it is known.
+    1 - |a/|a| - b/|b||^2 / 2: exactly 1 for equal tuples, and safe for lengths far apart.
     """
-    between = sum(
-        torch.linalg.vector_norm(x - y, dtype=torch.float64).item() ** 2 for x, y in zip(a, b, strict=True)
-    )
-    a2, b2 = squared_norm(a), squared_norm(b) if squared is None else squared
-    # sqrt(x * x) is exactly x, so that two equal tuples have a cosine of exactly 1.
-    cosine = ratio((a2 + b2 - between) / 2, math.sqrt(a2 * b2))
-    return math.sqrt(between), cosine if math.isnan(cosine) else max(-1.0, min(1.0, cosine))
+    scale_a, scale_b = ratio(1.0, norm_a), ratio(1.0, norm_b)
+    between = norm(x * scale_a - y * scale_b for x, y in zip(a, b, strict=True))
+    return math.nan if math.isnan(between) else max(-1.0, 1 - between**2 / 2)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from .frozen import ForwardState, frozen
 from .gradient import (
     Loss,
-    distance_and_cosine,
+    cosine,
+    distance,
     evaluate,
     norm,
     ratio,
-    squared_norm,
     trainable,
     value_and_gradient,
 )
@@ -128,21 +128,20 @@ def probe_and_advance(
         advanced = ForwardState(model)
         if direction is None:
             direction = gradient
-        length, squared = norm(direction), squared_norm(gradient)
+        gradient_norm, length = norm(gradient), norm(direction)
         for s in steps:
             start.rewind()
             move(parameters, values, direction, s)
             value, there = value_and_gradient(model, loss, parameters)
-            distance, cosine = distance_and_cosine(there, gradient, squared=squared)
             losses.append(value.item())
-            distances.append(distance)
-            cosines.append(cosine)
-            betas.append(ratio(distance, abs(s) * length))
+            distances.append(distance(there, gradient))
+            cosines.append(cosine(there, gradient, norm(there), gradient_norm))
+            betas.append(ratio(distances[-1], abs(s) * length))
     found = Probe(
         step_sizes=np.array(steps),
         loss0=loss0.item(),
         gradient=gradient,
-        gradient_norm=math.sqrt(squared),
+        gradient_norm=gradient_norm,
         loss=np.array(losses),
         gradient_distance=np.array(distances),
         cosine=np.array(cosines),

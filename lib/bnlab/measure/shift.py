@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from .frozen import RandomState, frozen
-from .gradient import Loss, distance_and_cosine, norm, trainable, value_and_gradient
+from .gradient import Loss, cosine, distance, norm, trainable, value_and_gradient
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,10 @@ def internal_covariate_shift(
                 start.rewind()
                 with chain.tail():
                     _, g_shifted = value_and_gradient(model, loss, weight)
-            shifts[name] = Shift(*distance_and_cosine(g_shifted, g), norm(g))
+            length = norm(g)
+            shifts[name] = Shift(
+                distance(g, g_shifted), cosine(g_shifted, g, norm(g_shifted), length), length
+            )
     return {name: shifts[name] for name in layers}
 
 

@@ -1,0 +1,465 @@
+"""The instruments of bnlab.measure against their floors, and against the peers on PyPI.
+
+    python benchmarks/measure.py
+
+Passes are counted by hooks, and come first. Times are processor time on one thread; the contestants take
+turns, and a ratio is the median over the rounds. Where the peers are not installed, their rows are left out
+and benchmarks/README.md is left alone; benchmarks/requirements-peers.txt says how to install them.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before NumPy and torch start their threads
+
+import copy
+import datetime
+import importlib
+import importlib.util
+import platform
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bnlab import BatchNorm, fit, internal_covariate_shift, probe, sharpness, slice2d
+from bnlab.measure import observers
+from bnlab.measure.curvature import _Hessian
+from bnlab.train import models
+
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- Instruments: written by measure.py -->", "<!-- end of Instruments -->"
+LAYERS = nn.Linear | nn.Conv2d
+SIDE = 15
+SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")  # the peers' own deprecations
+    missing = [name for name in [*HESSIANS, *PLANES] if importlib.util.find_spec(module(name)) is None]
+    text = "\n\n".join([header(), probes(), shifts(), products(missing), planes(missing)])
+    print(text)
+    if missing:
+        print(f"\nnot installed: {', '.join(missing)}; see benchmarks/requirements-peers.txt")
+    else:
+        write(text)
+
+
+def header() -> str:
+    return (
+        "## Instruments\n\n"
+        f"Measured {datetime.date.today().isoformat()} on {processor()}, one thread, torch "
+        f"{torch.__version__}, by `python benchmarks/measure.py`.\n"
+        "F and B are forward and backward passes of the whole network, counted by hooks on its layers. "
+        "Seconds are processor time, medians over rounds in which the contestants take turns. The ratio is "
+        "to the first row of its block, the median over the rounds.\n"
+        "The network is VGG-A at quarter width on 128 random images of 32 x 32, channels last."
+    )
+
+
+# ------------------------------------------------------------------------------------------- probe
+
+
+def probes() -> str:
+    """`probe` with k points costs k + 1 plain passes, the training step's own among them."""
+    rows = []
+    for k in (4, 8):
+        net, x, y, loss = vgg(BatchNorm)
+        steps = [0.1 * (i + 1) for i in range(k)]
+
+        def plain(k=k, net=net, loss=loss) -> None:
+            for _ in range(k + 1):
+                torch.autograd.grad(loss(net), list(net.parameters()))
+
+        def step(net=net, x=x, y=y, steps=steps) -> None:
+            watcher = observers.landscape(steps, every=1)
+            fit(net, iter([(x, y)]), lr=1e-6, steps=1, optimizer=torch.optim.SGD, observers=[watcher])
+
+        jobs = {
+            f"{k + 1} plain passes": plain,
+            f"`probe` with {k} points": partial(probe, net, loss, steps),
+            f"training step, observed with {k} points": step,
+        }
+        rows += block(jobs, net, rounds=25)
+    return table(
+        "Loss along the gradient (batch norm in train mode)", ["", "F", "B", "seconds", "ratio"], rows
+    )
+
+
+# --------------------------------------------------------------------------------- covariate shift
+
+
+class Opaque(nn.Module):
+    """Hides from the instrument that a network is a chain of layers."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+def brute_force(net: nn.Module, loss: Callable) -> dict[str, float]:
+    """[2] Definition 2.1: for every layer a deep copy, with a full forward and backward pass."""
+    updated = copy.deepcopy(net)
+    loss(updated).backward()
+    before = {name: p.grad.clone() for name, p in updated.named_parameters()}
+    SGD(updated.parameters()).step()
+    new = dict(updated.named_parameters())
+    shifts = {}
+    for name, layer in net.named_modules():
+        if isinstance(layer, LAYERS):
+            mixed = copy.deepcopy(net)
+            weight = mixed.get_submodule(name).weight
+            for parameter_name, parameter in mixed.named_parameters():
+                if parameter is weight:
+                    break
+                parameter.data.copy_(new[parameter_name])
+            loss(mixed).backward()
+            shifts[name] = torch.linalg.vector_norm(before[f"{name}.weight"] - weight.grad).item()
+    return shifts
+
+
+def instrument(net: nn.Module, loss: Callable) -> dict[str, float]:
+    optimizer = SGD(net.parameters())
+    found = internal_covariate_shift(net, loss, lambda net: optimizer.step())
+    return {name.removeprefix("net."): shift.l2 for name, shift in found.items()}
+
+
+def shifts() -> str:
+    rows = []
+    for label, norm in (("no normalization", None), ("batch norm", BatchNorm)):
+        net, _, _, loss = vgg(norm)
+        jobs = {
+            f"{label}: brute force, deep copies": partial(brute_force, net, loss),
+            f"{label}: `internal_covariate_shift`, any module": partial(instrument, Opaque(net), loss),
+            f"{label}: `internal_covariate_shift`, chain of layers": partial(instrument, net, loss),
+        }
+        expected, general, chain = (np.array(list(job().values())) for job in jobs.values())
+        np.testing.assert_allclose(general, expected, atol=1e-4 * expected.max())
+        np.testing.assert_allclose(chain, expected, atol=1e-4 * expected.max())
+        rows += block(jobs, net, rounds=7)
+    title = "Internal covariate shift of all 11 layers (the three agree to 1e-4 of the largest)"
+    return table(title, ["", "F", "B", "seconds", "ratio"], rows)
+
+
+# ---------------------------------------------------------------------- Hessian-vector products
+
+
+def ours(net: nn.Module, x: Tensor, y: Tensor) -> Callable:
+    hessian = _Hessian(net, lambda net: F.cross_entropy(net(x), y))
+    return lambda v: torch.from_numpy(hessian.matvec(v.double().numpy()))
+
+
+def by_pyhessian(net: nn.Module, x: Tensor, y: Tensor) -> Callable:
+    from pyhessian import hessian
+    from pyhessian.utils import hessian_vector_product
+
+    mode = net.training
+    operator = hessian(net, F.cross_entropy, data=(x, y), cuda=False)
+    net.train(mode).zero_grad()  # it switches to eval mode, and leaves its gradients behind
+    sizes = [p.numel() for p in operator.params]
+
+    def multiply(v: Tensor) -> Tensor:
+        # In the parameters' memory format, as PyHessian's own vectors are.
+        pieces = [
+            torch.empty_like(p).copy_(piece.view(p.shape))
+            for p, piece in zip(operator.params, v.split(sizes), strict=True)
+        ]
+        found = hessian_vector_product(operator.gradsH, operator.params, pieces)
+        return torch.cat([part.flatten() for part in found])
+
+    return multiply
+
+
+def by_hessian_eigenthings(net: nn.Module, x: Tensor, y: Tensor) -> Callable:
+    from hessian_eigenthings.operators.hessian import HessianOperator
+
+    return HessianOperator(net, [(x, y)], lambda net, batch: F.cross_entropy(net(batch[0]), batch[1])).matvec
+
+
+def by_curvlinops(net: nn.Module, x: Tensor, y: Tensor) -> Callable:
+    from curvlinops import HessianLinearOperator
+
+    parameters = list(net.parameters())
+    batches = [(x, y)]
+    operator = HessianLinearOperator(
+        net, nn.CrossEntropyLoss(), parameters, batches, check_deterministic=False
+    )
+    return lambda v: operator @ v
+
+
+HESSIANS = {
+    "PyHessian": by_pyhessian,
+    "hessian-eigenthings": by_hessian_eigenthings,
+    "curvlinops": by_curvlinops,
+}
+
+
+def products(missing: list[str]) -> str:
+    """Ten products with one Hessian, and each library's product on a train-mode batch-norm network."""
+    net, x, y, loss = vgg(None)
+    makers = {"`sharpness`": ours} | {n: maker for n, maker in HESSIANS.items() if n not in missing}
+    vector = torch.randn(sum(p.numel() for p in net.parameters()))
+
+    def ten(maker: Callable) -> None:
+        multiply = maker(net, x, y)
+        for _ in range(10):
+            multiply(vector)
+
+    expected = ours(net, x, y)(vector)
+    rows = block({name: partial(ten, maker) for name, maker in makers.items()}, net, rounds=9)
+    for row, maker in zip(rows, makers.values(), strict=True):
+        row.append(f"{distance(maker(net, x, y)(vector), expected):.0e}")
+        row.append(on_batch_norm(maker))
+    header = ["", "F", "B", "seconds", "ratio", "differs from ours by", "off, train-mode batch norm"]
+    title = "Ten Hessian-vector products, everything they need included (no normalization)"
+    return f"{table(title, header, rows)}\n\n{largest_eigenvalue(net, x, y, loss, missing)}"
+
+
+def on_batch_norm(maker: Callable) -> str:
+    """How far a product is from central differences of the gradient, in float64, batch norm in train mode."""
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Softplus(), nn.Flatten(), nn.Linear(48, 3)
+    net = nn.Sequential(*layers).double()
+    x, y = torch.randn(10, 1, 6, 6, dtype=torch.float64), torch.randint(3, (10,))
+    sizes = [p.numel() for p in net.parameters()]
+    v = torch.randn(sum(sizes), dtype=torch.float64)
+
+    def gradient(shift: float) -> Tensor:
+        moved = copy.deepcopy(net)
+        for p, piece in zip(moved.parameters(), v.split(sizes), strict=True):
+            p.data += shift * piece.view(p.shape)
+        parts = torch.autograd.grad(F.cross_entropy(moved(x), y), list(moved.parameters()))
+        return torch.cat([part.flatten() for part in parts])
+
+    expected = (gradient(1e-5) - gradient(-1e-5)) / 2e-5
+    try:
+        return f"{distance(maker(net, x, y)(v), expected):.0e}"
+    except Exception as error:
+        return f"fails ({type(error).__name__})"
+
+
+def largest_eigenvalue(net: nn.Module, x: Tensor, y: Tensor, loss: Callable, missing: list[str]) -> str:
+    found = sharpness(net, loss)
+    jobs = {"sharpness": partial(sharpness, net, loss)}
+    if "PyHessian" not in missing:
+        peer = importlib.import_module("pyhessian.hessian")
+        count, multiply = 0, peer.hessian_vector_product
+
+        def counted(*arguments: object) -> object:
+            nonlocal count
+            count += 1
+            return multiply(*arguments)
+
+        def power_iteration() -> float:
+            nonlocal count
+            count = 0
+            torch.manual_seed(0)
+            values, _ = peer.hessian(net, F.cross_entropy, data=(x, y), cuda=False).eigenvalues(tol=1e-3)
+            net.train().zero_grad()
+            return values[0]
+
+        jobs["PyHessian"] = power_iteration
+        peer.hessian_vector_product = counted
+    costs = race(jobs, rounds=5)
+    text = (
+        f"The largest eigenvalue at tolerance 1e-3: `sharpness` {found.eigenvalues[0]:.5g} with residual "
+        f"{found.residuals[0]:.0e}, {found.products} products, {costs['sharpness'][0]:.2f} s"
+    )
+    if "PyHessian" not in missing:
+        text += (
+            f"; PyHessian's power iteration {power_iteration():.5g}, {count} products, "
+            f"{costs['PyHessian'][0]:.2f} s (it stops when two iterations agree, and gives no residual)"
+        )
+        peer.hessian_vector_product = multiply
+    return text + "."
+
+
+# ------------------------------------------------------------------------------------------- slices
+
+
+def our_plane(net: nn.Module, x: Tensor, y: Tensor) -> np.ndarray:
+    grid = np.linspace(-0.5, 0.5, SIDE)
+    return slice2d(net, lambda net: F.cross_entropy(net(x), y), grid, grid).loss
+
+
+def by_loss_landscapes(net: nn.Module, x: Tensor, y: Tensor) -> np.ndarray:
+    from loss_landscapes import random_plane
+    from loss_landscapes.metrics import Loss
+
+    return random_plane(net, Loss(F.cross_entropy, x, y), distance=1, steps=SIDE, normalization="filter")
+
+
+def by_nngeom(net: nn.Module, x: Tensor, y: Tensor) -> np.ndarray:
+    from nngeom.lossland import plane_slice_2d
+    from nngeom.models import Model
+
+    model = Model(net, loss_fn=lambda net, batch: F.cross_entropy(net(batch[0]), batch[1]))
+    return plane_slice_2d(model, (x, y), span=0.5, steps=SIDE, seed=0).losses
+
+
+PLANES = {"loss-landscapes": by_loss_landscapes, "nngeom": by_nngeom}
+
+
+def planes(missing: list[str]) -> str:
+    """A slice of 15 x 15 points: time, and whether the points are where they should be."""
+    makers = {"`slice2d`": our_plane} | {n: maker for n, maker in PLANES.items() if n not in missing}
+    net, x, y, _ = vgg(BatchNorm, batch=32)
+    for p in net.parameters():
+        nn.init.normal_(p, std=0.05)  # no length is zero: each library can normalize its directions
+    nets = {name: copy.deepcopy(net) for name in makers}  # not every peer leaves its network usable
+    costs = race({name: partial(maker, nets[name], x, y) for name, maker in makers.items()}, rounds=5)
+    rows = []
+    for name, maker in makers.items():
+        fresh = copy.deepcopy(net)
+        counts = passes(fresh, partial(maker, fresh, x, y))
+        rows.append([name, *counts, *costs[name], *judge(maker), finite_when_fresh(maker)])
+    header = ["", "F", "B", "seconds", "ratio"]
+    header += ["points on one grid", "mode measured", "left changed", "finite, fresh network"]
+    return table("A slice of 15 x 15 points (batch norm in train mode, 32 images)", header, rows)
+
+
+def judge(maker: Callable) -> list[str]:
+    """Watch a slice from inside: which point gave which number, in which mode, and what is left behind."""
+    net, x, y = small_conv_net()
+    for p in net.parameters():
+        nn.init.normal_(p, std=0.1)
+    visited = []
+
+    def watch(net: nn.Module, inputs: tuple, output: Tensor) -> None:
+        point = torch.cat([p.detach().double().flatten() for p in net.parameters()])
+        visited.append((F.cross_entropy(output, y).item(), point, net.training))
+
+    net.register_forward_hook(watch)
+    before, trainable = copy.deepcopy(net.state_dict()), [p.requires_grad for p in net.parameters()]
+    grid = maker(net, x, y)
+    changed = {name for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    buffers = {name for name, _ in net.named_buffers()}
+    left = ["parameters"] * bool(changed - buffers) + ["running statistics"] * bool(changed & buffers)
+    left += ["requires_grad"] * ([p.requires_grad for p in net.parameters()] != trainable)
+    points = {loss: point for loss, point, _ in visited}
+    at = {(i, j): points[min(points, key=lambda loss: abs(loss - grid[i, j]))] for i, j in cells()}
+    # Rows 0 and 2 span the grid; then every other point is where it must be, or it is not.
+    d1, d2 = (at[2, 0] - at[0, 0]) / 2, at[0, 1] - at[0, 0]
+    right = sum(
+        ((at[i, j] - at[0, 0] - i * d1 - j * d2).norm() < 1e-2 * d2.norm()).item() for i, j in cells()
+    )
+    modes = {"train" if training else "eval" for _, _, training in visited}
+    return [f"{right} of {SIDE**2}", " and ".join(sorted(modes)), ", ".join(left) or "nothing"]
+
+
+def finite_when_fresh(maker: Callable) -> str:
+    try:
+        return f"{np.isfinite(maker(*small_conv_net())).sum()} of {SIDE**2}"
+    except ArithmeticError as error:
+        return f"fails ({type(error).__name__})"
+
+
+def cells() -> list[tuple[int, int]]:
+    return list(product(range(SIDE), repeat=2))
+
+
+# ------------------------------------------------------------------------------------------ helpers
+
+
+def vgg(norm: Callable | None, batch: int = 128) -> tuple[nn.Module, Tensor, Tensor, Callable]:
+    net = models.vgg(width=0.25, norm=norm, init="he", seed=0)
+    torch.manual_seed(0)
+    x = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
+    y = torch.randint(10, (batch,))
+    return net, x, y, lambda net: F.cross_entropy(net(x), y)
+
+
+def small_conv_net() -> tuple[nn.Module, Tensor, Tensor]:
+    net = models.conv_net(norm=nn.BatchNorm2d, init="he", seed=0, channels=(4, 8))
+    torch.manual_seed(0)
+    return net, torch.randn(16, 1, 28, 28), torch.randint(10, (16,))
+
+
+def block(jobs: dict[str, Callable], net: nn.Module, rounds: int) -> list[list]:
+    """One row per job: name, passes, seconds, ratio to the first job."""
+    return [[name, *passes(net, jobs[name]), *cost] for name, cost in race(jobs, rounds).items()]
+
+
+def race(jobs: dict[str, Callable], rounds: int) -> dict[str, tuple[float, float]]:
+    """Of each job: the median time, and the median over the rounds of its ratio to the first job."""
+    times = np.empty((rounds + 1, len(jobs)))
+    for taken in times:
+        for i, job in enumerate(jobs.values()):
+            start = time.process_time()
+            job()
+            taken[i] = time.process_time() - start
+    times = times[1:]  # the first round warms up
+    ratios = np.median(times / times[:, :1], axis=0)
+    return dict(zip(jobs, zip(np.median(times, axis=0).tolist(), ratios.tolist(), strict=True), strict=True))
+
+
+def passes(net: nn.Module, job: Callable) -> tuple[float, float]:
+    """Forward and backward passes of the whole network that a job makes: layer calls over layers."""
+    layers = [layer for layer in net.modules() if isinstance(layer, LAYERS)]
+    count = {"F": 0, "B": 0}
+
+    def backward(grad: Tensor) -> None:
+        count["B"] += 1
+
+    def forward(layer: nn.Module, inputs: tuple, output: Tensor) -> None:
+        count["F"] += 1
+        if output.requires_grad:
+            output.register_hook(backward)
+
+    hooks = [layer.register_forward_hook(forward) for layer in layers]
+    job()
+    for hook in hooks:
+        hook.remove()
+    return count["F"] / len(layers), count["B"] / len(layers)
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    found, expected = found.detach().double(), expected.double()
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+def module(name: str) -> str:
+    return name.lower().replace("-", "_")
+
+
+def table(title: str, header: list[str], rows: list[list]) -> str:
+    def cell(value: object, column: str) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:.1f}" if column in "FB" else f"{value:.3f}"
+
+    lines = [header, ["---"] * len(header)]
+    lines += [[cell(value, column) for value, column in zip(row, header, strict=True)] for row in rows]
+    return f"### {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def write(text: str) -> None:
+    """Put the section between its markers, and leave the rest of the file alone."""
+    old = README.read_text() if README.exists() else "# Benchmarks\n"
+    section = f"{BEGIN}\n{text}\n{END}"
+    if BEGIN in old:
+        new = old[: old.index(BEGIN)] + section + old[old.index(END) + len(END) :]
+    else:
+        new = f"{old.rstrip()}\n\n{section}\n"
+    README.write_text(new)
+
+
+if __name__ == "__main__":
+    main()
