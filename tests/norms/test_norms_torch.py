@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import bnlab
+from bnlab.norms import kernels
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
@@ -65,6 +66,11 @@ LAYERS = {
         lambda **k: nn.GroupNorm(1, 6, **k),
         (4, 6, 5),
     ),
+    "group, above the slice size": (
+        lambda **k: bnlab.GroupNorm(3, 6, **k),
+        lambda **k: nn.GroupNorm(3, 6, **k),
+        (35, 6, 60, 50),
+    ),
     "instance (N,C,L)": (
         lambda **k: bnlab.InstanceNorm(6, **k),
         lambda **k: nn.InstanceNorm1d(6, **k),
@@ -75,11 +81,17 @@ LAYERS = {
         lambda **k: nn.InstanceNorm2d(6, **k),
         (4, 6, 5, 3),
     ),
+    "instance, above the slice size": (
+        lambda **k: bnlab.InstanceNorm(6, **k),
+        lambda **k: nn.InstanceNorm2d(6, **k),
+        (35, 6, 60, 50),
+    ),
     "instance (N,C,D,H,W)": (
         lambda **k: bnlab.InstanceNorm(6, **k),
         lambda **k: nn.InstanceNorm3d(6, **k),
         (3, 6, 4, 2, 5),
     ),
+    "elu, above the slice size": (lambda **k: bnlab.ELU(), lambda **k: nn.ELU(), (900, 601)),
     "elu": (lambda **k: bnlab.ELU(), lambda **k: nn.ELU(), (4, 6)),
     "elu alpha": (lambda **k: bnlab.ELU(0.3), lambda **k: nn.ELU(0.3), (4, 6)),
     "elu negative alpha": (lambda **k: bnlab.ELU(-0.7), lambda **k: nn.ELU(-0.7), (4, 6)),
@@ -507,6 +519,11 @@ def test_copies_and_pickles(tmp_path):
     torch.save(layer, tmp_path / "layer.pt")
     for twin in (copy.deepcopy(layer), torch.load(tmp_path / "layer.pt", weights_only=False)):
         assert torch.equal(twin.eval()(x), copy.deepcopy(layer).eval()(x))
+
+
+def test_the_large_shapes_are_above_the_slice_size():
+    large = [shape for name, (_, _, shape) in LAYERS.items() if "slice" in name]
+    assert len(large) == 5 and all(torch.Size(shape).numel() > kernels._SLICE for shape in large)
 
 
 def test_no_warnings_in_ordinary_use():

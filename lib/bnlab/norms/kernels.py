@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .functional import batch_layout, lp_batch_norm, normalize_backward
 
-_SLICE = 2**18  # values
+_SLICE = 2**19  # values
 _PLAIN_SUM = 2**16  # values; torch's norm adds one after the other, and loses 1e-4 over 2**23 values
 
 
@@ -152,7 +152,7 @@ def _gradient(grad, x, w, mean, invstd, dims, out=None):
     dot = _sum(torch.mul, inner, grad, dx) * invstd
     total = grad.sum(inner, keepdim=True, dtype=invstd.dtype)
     if w is not None:
-        dweight, dbias = dot.sum_to_size(w.shape), total.sum_to_size(w.shape)
+        dweight, dbias = _sum_to(dot, w), _sum_to(total, w)
     # dx = scale g - mean(scale g) - (x - mean) invstd^2 mean(scale g (x - mean))
     if inner == dims:
         outer = scale / -_count(x, dims)
@@ -208,23 +208,19 @@ def _gradient_of_rows(grad, x, weight, mean, invstd, size):
     dx = torch.empty(x.shape, dtype=dtype, device=x.device)
     w = invstd.new_ones(size) if weight is None else _to(weight.view(-1), dtype)
     dweight, dbias = torch.zeros_like(w), torch.zeros_like(w)
-    outer = invstd / -max(1, size)
-    inner = outer * invstd.square()
-    views = [grad.reshape(-1, size), x.reshape(-1, size), dx.view(-1, size), invstd, inner, outer]
-    if mean is not None:
-        views.append(mean)
-    for g, rows, out, invstd, inner, outer, *mean in slices(*views):
+    tables = [grad.reshape(-1, size), x.reshape(-1, size), dx.view(-1, size), invstd]
+    for g, rows, out, i, *mean in slices(*tables, *([] if mean is None else [mean])):
         g = _to(g, dtype)
         centred = torch.sub(rows, *mean, out=out) if mean else _to(rows, dtype)
         products = g * centred
         if weight is not None:
-            dweight.addmv_(products.t(), invstd.view(-1))
+            dweight.addmv_(products.t(), i.view(-1))
             dbias.add_(g.sum(0))
         # dx = invstd (w g - mean(w g) - (x - mean) invstd^2 mean(w g (x - mean)))
-        torch.mul(centred, inner * (products @ w)[:, None], out=out)
+        torch.mul(centred, (products @ w)[:, None] * i.square().div_(-size), out=out)
         if mean:
-            out.add_(outer * (g @ w)[:, None])
-        out.addcmul_(torch.mul(g, w, out=products), invstd)
+            out.add_((g @ w).div_(-size)[:, None])
+        out.addcmul_(g, w).mul_(i)
     return _to(dx, x.dtype), dweight, dbias
 
 
@@ -338,6 +334,10 @@ def _sum_of_squares(t: Tensor, dims: tuple[int, ...]) -> Tensor:
     if 0 not in dims and t.is_contiguous() and _count(t, dims) <= _PLAIN_SUM:
         return torch.linalg.vector_norm(t, dim=dims, keepdim=True).square_()
     return _sum(torch.square, dims, t)
+
+
+def _sum_to(t: Tensor, like: Tensor) -> Tensor:
+    return t if t.shape == like.shape else t.sum_to_size(like.shape)
 
 
 def _to(t: Tensor, dtype: torch.dtype) -> Tensor:
