@@ -209,16 +209,18 @@ def _gradient_of_rows(grad, x, weight, mean, invstd, size):
     w = invstd.new_ones(size) if weight is None else _to(weight.view(-1), dtype)
     dweight, dbias = torch.zeros_like(w), torch.zeros_like(w)
     tables = [grad.reshape(-1, size), x.reshape(-1, size), dx.view(-1, size), invstd]
-    for g, rows, out, i, *mean in slices(*tables, *([] if mean is None else [mean])):
+    if mean is not None:
+        tables.append(mean)
+    for g, rows, out, i, *m in slices(*tables):
         g = _to(g, dtype)
-        centred = torch.sub(rows, *mean, out=out) if mean else _to(rows, dtype)
+        centred = torch.sub(rows, *m, out=out) if m else _to(rows, dtype)
         products = g * centred
         if weight is not None:
             dweight.addmv_(products.t(), i.view(-1))
             dbias.add_(g.sum(0))
         # dx = invstd (w g - mean(w g) - (x - mean) invstd^2 mean(w g (x - mean)))
         torch.mul(centred, (products @ w)[:, None] * i.square().div_(-size), out=out)
-        if mean:
+        if m:
             out.add_((g @ w).div_(-size)[:, None])
         out.addcmul_(g, w).mul_(i)
     return _to(dx, x.dtype), dweight, dbias
