@@ -48,7 +48,7 @@ test: check book  ## everything CI runs: fast checks, unit tests, notebooks re-e
 	@$(RUN) pytest -q -m browser tests
 
 bench: env  ## races against the floor and the peers
-	@for race in benchmarks/*.py; do $(BIN)/python "$$race"; done
+	@missed=0; for race in benchmarks/*.py; do $(BIN)/python "$$race" || missed=1; done; exit $$missed
 
 record: env  ## remake a recording: make record NAME=deep-linear
 	@$(RUN) bnlab.train.record $(if $(NAME),$(NAME),--list)
