@@ -180,9 +180,9 @@ def test_on_every_device(device):
     assert sharpness(net, lambda net: net(x).square().mean()).converged
 
 
-@pytest.mark.parametrize("k", [0, 100_000])
+@pytest.mark.parametrize("k", [0, 100_000, 1.5])
 def test_bad_input(k):
-    with pytest.raises(ValueError, match="k: expected 1 to"):
+    with pytest.raises(ValueError, match="k: expected an integer from 1 to"):
         sharpness(noisy_net(), noisy_loss(), k=k)
     with pytest.raises(ValueError, match="tol: expected a positive number"):
         sharpness(noisy_net(), noisy_loss(), tol=0)

@@ -233,6 +233,20 @@ def test_the_step_sees_the_gradient_and_may_compute_its_own():
     )
 
 
+def test_the_step_sees_none_where_training_would():
+    """An optimizer skips a parameter without gradient, weight decay or not; with a zero it would decay it."""
+    net = nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3))
+    net.idle = nn.Linear(2, 2)
+    seen = {}
+
+    def step(model):
+        seen.update({name: p.grad is None for name, p in model.named_parameters()})
+
+    found = internal_covariate_shift(net, lambda net: net[1](net[0](torch.ones(2, 5))).square().sum(), step)
+    assert [name for name, missing in seen.items() if missing] == ["idle.weight", "idle.bias"]
+    assert found["idle"].gradient_norm == 0 and math.isnan(found["idle"].cosine)
+
+
 def test_no_step_no_shift():
     net = noisy_net()
     found = internal_covariate_shift(net, noisy_loss(), lambda net: None)

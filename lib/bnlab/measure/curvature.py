@@ -75,8 +75,8 @@ def sharpness(model: nn.Module, loss: Loss, *, k: int = 1, seed: int = 0, tol: f
     with frozen(model):
         hessian = _Hessian(model, loss)
         n = hessian.shape[0]
-        if not 1 <= k <= n:
-            raise ValueError(f"k: expected 1 to {n}, the number of trainable parameters, got {k!r}")
+        if not (isinstance(k, int) and 1 <= k <= n):
+            raise ValueError(f"k: expected an integer from 1 to {n}, the number of trainable parameters, got {k!r}")
         try:
             values, vectors = _largest(hessian, k, seed, tol)
             found = zip(values, vectors.T, strict=True)
@@ -128,7 +128,10 @@ class _Hessian(LinearOperator):
             allow_unused=True,
             materialize_grads=True,
         )
-        flat = torch.cat([part.flatten() for part in product]).to("cpu", torch.float64).numpy()
+        flat = torch.empty(self.shape[0], dtype=torch.float64)
+        for piece, part in zip(flat.split(self._sizes), product, strict=True):
+            piece.view(part.shape).copy_(part)
+        flat = flat.numpy()
         if not np.all(np.isfinite(flat)):
             raise _NotFinite
         self.zero = self.zero and not np.any(flat)

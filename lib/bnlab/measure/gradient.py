@@ -44,6 +44,15 @@ def value_and_gradient(
     model: nn.Module, loss: Loss, parameters: Sequence[Tensor], *, create_graph: bool = False
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """The loss and its gradient; a parameter that the loss does not use has gradient zero."""
+    value, gradient = value_and_used_gradient(model, loss, parameters, create_graph=create_graph)
+    pairs = zip(gradient, parameters, strict=True)
+    return value, tuple(torch.zeros_like(p) if g is None else g for g, p in pairs)
+
+
+def value_and_used_gradient(
+    model: nn.Module, loss: Loss, parameters: Sequence[Tensor], *, create_graph: bool = False
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    """The loss and its gradient; None for a parameter that the loss does not use, as after ``backward``."""
     with torch.enable_grad():
         value = evaluate(model, loss)
         if not value.requires_grad:
@@ -51,9 +60,7 @@ def value_and_gradient(
                 "loss: expected a value that depends on the model's trainable parameters; this one has no "
                 "gradient. Look for .detach(), torch.no_grad() or .item() inside the loss"
             )
-        gradient = torch.autograd.grad(
-            value, parameters, create_graph=create_graph, allow_unused=True, materialize_grads=True
-        )
+        gradient = torch.autograd.grad(value, parameters, create_graph=create_graph, allow_unused=True)
     return value.detach(), gradient
 
 

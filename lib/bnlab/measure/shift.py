@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from .frozen import RandomState, frozen
-from .gradient import Loss, cosine, distance, norm, trainable, value_and_gradient
+from .gradient import Loss, cosine, distance, norm, trainable, value_and_gradient, value_and_used_gradient
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,13 @@ def internal_covariate_shift(
 
         differentiable = trainable(model)
         with chain.recorded():
-            _, gradient = value_and_gradient(model, loss, differentiable)
-        before = dict(zip(differentiable, gradient, strict=True))
-
+            _, gradient = value_and_used_gradient(model, loss, differentiable)
+        before = {}
+        for parameter, g in zip(differentiable, gradient, strict=True):
+            before[parameter] = torch.zeros_like(parameter) if g is None else g
+            # A copy, since gradient clipping works in place; None where an optimizer must see None.
+            parameter.grad = None if g is None else g.clone()
         start.rewind()
-        for parameter, g in before.items():
-            parameter.grad = g.clone()  # a copy: gradient clipping works in place
         step(model)
         after = [parameter.detach().clone() for parameter in parameters]
         start.restore()
