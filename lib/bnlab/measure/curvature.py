@@ -76,7 +76,9 @@ def sharpness(model: nn.Module, loss: Loss, *, k: int = 1, seed: int = 0, tol: f
         hessian = _Hessian(model, loss)
         n = hessian.shape[0]
         if not (isinstance(k, int) and 1 <= k <= n):
-            raise ValueError(f"k: expected an integer from 1 to {n}, the number of trainable parameters, got {k!r}")
+            raise ValueError(
+                f"k: expected an integer from 1 to {n}, the number of trainable parameters, got {k!r}"
+            )
         try:
             values, vectors = _largest(hessian, k, seed, tol)
             found = zip(values, vectors.T, strict=True)
