@@ -79,18 +79,14 @@ class Recording:
 
 
 def deep_linear_parts(scale: str, device: str) -> list[Part]:
-    """[2] Figs. 10 and 13: every network at lr 1e-6; the pair of Fig. 3 also at 1e-7."""
-    runs = [(n, 1e-6) for n in experiments.BATCH_NORMS] + [(n, 1e-7) for n in PAIR]
+    """[2] Figs. 10 and 13, every network at both learning rates of Fig. 3."""
+    runs = [(n, lr) for lr in (1e-6, 1e-7) for n in experiments.BATCH_NORMS]
     return [_deep_linear(runs, device)]
 
 
 def vgg_parts(scale: str, device: str) -> list[Part]:
-    """[2] Figs. 1, 2, 4: with and without batch norm and with noise at lr 0.1, the pair at 0.5.
-
-    At paper scale also the l_p normalizations of Fig. 12.
-    """
-    norms = {"paper": experiments.BATCH_NORMS, "laptop": PAIR}[scale]
-    runs = [(n, 0.1) for n in (*norms, "noisy_batchnorm")] + [(n, 0.5) for n in PAIR]
+    """[2] Figs. 1, 2, 4 and 12: every network and noisy batch norm at lr 0.1, the pair at 0.5."""
+    runs = [(n, 0.1) for n in (*experiments.BATCH_NORMS, "noisy_batchnorm")] + [(n, 0.5) for n in PAIR]
     return [_vgg(runs, scale, device)]
 
 
