@@ -18,6 +18,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util.docutils import SphinxRole
 
+from bnlab.book.claims import CLAIM_MIME
 from bnlab.book.figures import VEGA_MIME
 
 VEGA_MARK = "bn-vega"
@@ -25,23 +26,37 @@ MATHJAX_PARTS = ("/tex-chtml.js", ".woff")  # the TeX input, the HTML output, an
 
 
 class VegaRenderer(MimeRenderPlugin):
-    """Write a stored Vega-Lite chart as a labelled figure that the page itself draws."""
+    """Write what only the book shows: a stored Vega-Lite chart, and a settled claim the ledger links to."""
 
-    mime_priority_overrides = (("html", VEGA_MIME, 1),)
+    mime_priority_overrides = (("html", VEGA_MIME, 1), ("html", CLAIM_MIME, 1))
 
     @staticmethod
     def handle_mime(renderer: NbElementRenderer, data: MimeData, inline: bool) -> list[nodes.Element] | None:
-        if data.mime_type != VEGA_MIME or inline:
+        writers = {VEGA_MIME: write_chart, CLAIM_MIME: write_claim}
+        if inline or data.mime_type not in writers:
             return None
-        spec = json.dumps(data.content).replace("</", "<\\/")
-        label = html.escape(data.content.get("description", ""), quote=True)
-        return [
-            nodes.raw(
-                text=f'<div class="{VEGA_MARK}" role="group" aria-label="{label}">'
-                f'<script type="application/json">{spec}</script></div>',
-                format="html",
-            )
-        ]
+        return [nodes.raw(text=writers[data.mime_type](data.content), format="html")]
+
+
+def write_chart(spec: dict) -> str:
+    """A labelled figure that the page itself draws."""
+    label = html.escape(spec.get("description", ""), quote=True)
+    stored = json.dumps(spec).replace("</", "<\\/")
+    return (
+        f'<div class="{VEGA_MARK}" role="group" aria-label="{label}">'
+        f'<script type="application/json">{stored}</script></div>'
+    )
+
+
+def write_claim(claim: dict) -> str:
+    """A verdict with its number, under an address of its own."""
+    estimate, low, high = (f"{claim[key]:.{claim['digits']}f}" for key in ("estimate", "low", "high"))
+    return (
+        f'<div class="bn-claim" id="claim-{claim["id"]}">'
+        f"<p><strong>{claim['verdict'].capitalize()}:</strong> {html.escape(claim['says'])}</p>"
+        f"<p>{html.escape(claim['measure'])}: <strong>{estimate}</strong>, "
+        f"95 % interval {low} to {high} over {claim['seeds']} seeds.</p></div>"
+    )
 
 
 class MeasuredRole(SphinxRole):
