@@ -84,6 +84,14 @@ def test_rows_hold_what_the_instruments_say():
     assert records[2]["eigenvalue"] == top.eigenvalues[0]
 
 
+def test_a_probed_step_costs_k_plus_one_passes():
+    net = network()
+    calls = []
+    net.register_forward_hook(lambda *_: calls.append(1))
+    run(net, [observers.landscape([0.05, 0.2], 2)])
+    assert len(calls) == 4 * 3 + 4 * 1  # of eight steps every other one with two points
+
+
 def test_only_selected_layers():
     records = run(network(), [observers.covariate_shift(1, layers=[2])])[0].records
     assert {row["layer"] for row in records} == {2} and len(records) == 8

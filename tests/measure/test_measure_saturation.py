@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+import bnlab
 from bnlab.measure.saturation import saturation
 
 Z = torch.linspace(-6, 6, 48, dtype=torch.float64).view(12, 4)
@@ -44,6 +46,15 @@ def test_the_edges_stated_in_the_docstring():
     for activation in (nn.ELU(), nn.SELU()):
         assert saturation(torch.full((1, 1), -2.25), activation).share == 0
         assert saturation(torch.full((1, 1), -2.35), activation).share == 1
+
+
+def test_a_slope_that_is_steepest_beside_a_kink():
+    """SELU's is lambda * alpha at 0-, whatever the framework says at 0 itself; its mirror image's at 0+."""
+    steepest = 1.0507009873554804934193349852946 * 1.6732632423543772848170429916717
+    for dtype in (torch.float32, torch.float64):
+        far = torch.full((2, 1), 5.0, dtype=dtype)
+        for activation in (nn.SELU(), bnlab.SELU(), lambda z: -F.selu(-z)):
+            assert saturation(far, activation).steepest == pytest.approx(steepest, rel=1e-6)
 
 
 def test_dead_units_and_pixels():

@@ -104,6 +104,41 @@ def blocks():
     return nn.Sequential(nn.Linear(5, 7), Residual(), Residual(), nn.Linear(7, 3))
 
 
+class Doubling(nn.Module):
+    """Opens by overwriting its input, twice as large."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(5, 5)
+        self.b = nn.Linear(5, 5)
+
+    def forward(self, x):
+        return self.b(torch.tanh(self.a(x.mul_(2))))
+
+
+def in_place():
+    return nn.Sequential(Doubling(), Doubling(), nn.Linear(5, 3))
+
+
+class Counting(nn.Module):
+    """Its output depends on how often it ran."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1, dtype=torch.float64))
+
+    def forward(self, x):
+        self.calls += 1
+        return x * self.calls.clone()
+
+
+def shared_buffer():
+    """The front changes what the back does, through a buffer."""
+    counting = Counting()
+    layers = nn.Linear(5, 7), counting, nn.Tanh(), nn.Linear(7, 7), counting, nn.Tanh(), nn.Linear(7, 3)
+    return nn.Sequential(*layers)
+
+
 class General(nn.Module):
     """A module whose execution order is not the order of registration."""
 
@@ -124,7 +159,7 @@ def shared():
     return net
 
 
-CASES = [mlp, deep_linear, random_layers, blocks, General, shared]
+CASES = [mlp, deep_linear, random_layers, blocks, in_place, shared_buffer, General, shared]
 OPTIMIZERS = [(torch.optim.SGD, {"lr": 0.2, "momentum": 0.9}), (torch.optim.Adam, {"lr": 0.01})]
 
 
@@ -200,6 +235,7 @@ def test_a_chain_called_twice_or_on_its_own_output_is_run_in_full():
     net = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4), nn.Tanh()).double()
     for loss in (
         lambda net: (net(x) * net(x + 1)).sum(),
+        lambda net: net(net(x)).square().sum(),
         lambda net: net(x * net[0].weight.sum()).square().sum(),
         lambda net: net[1:](net[0](x)).square().sum(),
     ):
@@ -209,13 +245,22 @@ def test_a_chain_called_twice_or_on_its_own_output_is_run_in_full():
             assert found[name] == (pytest.approx(l2, rel=1e-9), pytest.approx(cosine, abs=1e-12))
 
 
-def test_buffers_shared_between_front_and_back():
+def test_a_loss_that_draws_random_numbers_itself():
     torch.manual_seed(0)
-    norm = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4))
-    net = nn.Sequential(norm, nn.Tanh(), nn.Linear(4, 4), norm, nn.Linear(4, 4))
-    counts = count_calls(net)
-    internal_covariate_shift(net, lambda net: net(torch.ones(3, 4)).sum(), sgd_step)
-    assert counts.count(net[4]) == 3  # G, and once for each of the two plain layers after the first
+    net = nn.Sequential(
+        nn.Linear(5, 4), nn.Dropout(0.3), nn.Tanh(), nn.Linear(4, 3), nn.Linear(3, 3)
+    ).double()
+    x = torch.randn(6, 5, dtype=torch.float64)
+
+    def loss(net):
+        target = torch.randn(6, 3, dtype=torch.float64)
+        noise = torch.randn(6, 3, dtype=torch.float64)
+        return F.mse_loss(net(x + torch.randn_like(x)) + torch.randn_like(noise) * noise, target)
+
+    expected = brute_force(net, loss, torch.optim.SGD, lr=0.1)
+    found = instrument(copy.deepcopy(net), loss, torch.optim.SGD, lr=0.1)
+    for name, (l2, cosine) in expected.items():
+        assert found[name] == (pytest.approx(l2, rel=1e-9), pytest.approx(cosine, abs=1e-12))
 
 
 def test_the_step_sees_the_gradient_and_may_compute_its_own():
@@ -231,6 +276,19 @@ def test_the_step_sees_the_gradient_and_may_compute_its_own():
     assert internal_covariate_shift(net, loss, own_step) == internal_covariate_shift(
         net, loss, lambda net: optimizer.step()
     )
+
+
+def test_a_step_that_clips_the_gradient_in_place():
+    net, loss = mlp(), noisy_loss()
+    gradient = torch.autograd.grad(loss(net), list(net.parameters()))
+
+    def step(net):
+        nn.utils.clip_grad_norm_(net.parameters(), 1e-6)
+        sgd_step(net)
+
+    found = internal_covariate_shift(net, loss, step)
+    assert found["0"].gradient_norm == pytest.approx(gradient[0].norm().item(), rel=1e-6)
+    assert 0 < found["2"].l2 < 1e-5 < found["2"].gradient_norm
 
 
 def test_the_step_sees_none_where_training_would():

@@ -14,7 +14,7 @@ class Saturation:
 
     slope: np.ndarray  # (units,) mean |f'(z)| over the batch
     saturated: np.ndarray  # (units,) share of inputs where |f'(z)| < threshold * steepest
-    steepest: float  # the largest |f'| met, on [-10, 10] and on the inputs
+    steepest: float  # the largest |f'| met, on [-10, 10], beside 0 and on the inputs
 
     @property
     def mean_slope(self) -> float:
@@ -74,7 +74,9 @@ def saturation(
     if not 0 < threshold < 1:
         raise ValueError(f"threshold: expected a number between 0 and 1, got {threshold!r}")
     slope = _slope(pre_activation, activation)
-    everywhere = _slope(torch.linspace(-10, 10, 2001).to(pre_activation), activation)
+    step = torch.finfo(pre_activation.dtype).eps  # to either side of 0, where many activations have a kink
+    everywhere = torch.cat([torch.linspace(-10, 10, 2001), torch.tensor([-step, step])])
+    everywhere = _slope(everywhere.to(pre_activation), activation)
     steepest = max(everywhere.max().item(), torch.nan_to_num(slope).max().item())
     samples = (0, *range(2, slope.ndim))
     return Saturation(

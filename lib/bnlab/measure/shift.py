@@ -179,7 +179,10 @@ class _Chain:
 
         def forward(x: Tensor) -> Tensor:
             nonlocal plain
-            inputs.append((x, RandomState()))
+            # Something that depends on the parameters cannot be kept.
+            plain = plain and isinstance(x, Tensor) and not x.requires_grad
+            # A copy, since the first item may work in place.
+            inputs.append((x.clone() if plain else x, RandomState()))
             for item in self._items:
                 plain = plain and isinstance(x, Tensor)
                 x = item(x)
@@ -187,8 +190,8 @@ class _Chain:
 
         with self._forward(forward):
             yield
-        # Called twice, or on something that depends on the parameters: the kept input would be wrong.
-        if plain and len(inputs) == 1 and not inputs[0][0].requires_grad:
+        # Called twice, a kept input would be wrong for one of the calls.
+        if plain and len(inputs) == 1:
             self._activation, self._random = inputs[0]
         else:
             self._items = [self._model]
