@@ -34,7 +34,6 @@ from bnlab.measure.curvature import _Hessian
 from bnlab.train import models
 
 README = Path(__file__).with_name("README.md")
-BEGIN, END = "<!-- Instruments: written by measure.py -->", "<!-- end of Instruments -->"
 LAYERS = nn.Linear | nn.Conv2d
 SIDE = 15
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
@@ -49,14 +48,14 @@ def main() -> None:
     if missing:
         print(f"\nnot installed: {', '.join(missing)}; see benchmarks/requirements-peers.txt")
     else:
-        write(text)
+        write("Instruments", "measure.py", text)
 
 
 def header() -> str:
     return (
         "## Instruments\n\n"
-        f"Measured {datetime.date.today().isoformat()} on {processor()}, one thread, torch "
-        f"{torch.__version__}, by `python benchmarks/measure.py`.\n"
+        f"Measured {datetime.date.today().isoformat()} on {processor()}, {os.cpu_count()} cores, one thread, "
+        f"torch {torch.__version__}, by `python benchmarks/measure.py`.\n"
         "F and B are forward and backward passes of the whole network, counted by hooks on its layers. "
         "Seconds are processor time, medians over rounds in which the contestants take turns. The ratio is "
         "to the first row of its block, the median over the rounds.\n"
@@ -456,15 +455,14 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def write(text: str) -> None:
-    """Put the section between its markers, and leave the rest of the file alone."""
+def write(title: str, script: str, text: str) -> None:
+    """Put a section between its markers in the README, and leave the rest of the file alone."""
+    begin, end = f"<!-- {title}: written by {script} -->", f"<!-- end of {title} -->"
     old = README.read_text() if README.exists() else "# Benchmarks\n"
-    section = f"{BEGIN}\n{text}\n{END}"
-    if BEGIN in old:
-        new = old[: old.index(BEGIN)] + section + old[old.index(END) + len(END) :]
-    else:
-        new = f"{old.rstrip()}\n\n{section}\n"
-    README.write_text(new)
+    before, found, rest = old.partition(begin)
+    after = rest.partition(end)[2] if found else "\n"
+    before = before if found else before.rstrip() + "\n\n"
+    README.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 if __name__ == "__main__":

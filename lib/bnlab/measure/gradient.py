@@ -84,6 +84,6 @@ def cosine(a: Sequence[Tensor], b: Sequence[Tensor], norm_a: float, norm_b: floa
 
     1 - |a/|a| - b/|b||^2 / 2: exactly 1 for equal tuples, and safe for lengths far apart.
     """
-    scale_a, scale_b = ratio(1.0, norm_a), ratio(1.0, norm_b)
-    between = norm(x * scale_a - y * scale_b for x, y in zip(a, b, strict=True))
+    scale = ratio(norm_a, norm_b)
+    between = ratio(norm(torch.sub(x, y, alpha=scale) for x, y in zip(a, b, strict=True)), norm_a)
     return math.nan if math.isnan(between) else max(-1.0, 1 - between**2 / 2)

@@ -132,11 +132,17 @@ class _Normalize(torch.autograd.Function):
 
 
 def _standardize(x, w, b, dims, eps, out=None):
-    """y, written to `out` if given; mean, variance and 1 / standard deviation."""
-    mean, y = _centre(x, dims, out)
-    var = _sum_of_squares(y, dims).div_(_count(x, dims))
+    """y, written to `out` if given; mean, variance and 1 / standard deviation: three walks over x."""
+    y = torch.empty_like(x, dtype=statistics_dtype(x)) if out is None else out
+    first, count = _first(x, dims), _count(x, dims)
+    rest = _total([torch.sub(part, first, out=o).sum(dims, keepdim=True) for part, o in slices(x, y)])
+    rest.div_(count)
+    var = _total([_sum_of_squares(o.sub_(rest), dims) for (o,) in slices(y)]).div_(count)
     invstd = (var + eps).rsqrt_()
-    return _affine(y, invstd if w is None else invstd * w, b, y), mean, var, invstd
+    scale = invstd if w is None else invstd * w
+    for (o,) in slices(y):
+        _affine(o, scale, b, o)
+    return y, first + rest if x.numel() else rest, var, invstd
 
 
 def _gradient(grad, x, w, mean, invstd, dims, out=None):
@@ -144,13 +150,16 @@ def _gradient(grad, x, w, mean, invstd, dims, out=None):
 
     Sums first run over the dimensions along which the weight is constant; what is left of them is small.
     """
-    dx = torch.sub(x, mean, out=out)
+    dx = torch.empty_like(x, dtype=invstd.dtype) if out is None else out
     scale, inner, dweight, dbias = invstd, dims, None, None
     if w is not None:
         scale = w * invstd
         inner = tuple([d for d in dims if w.size(d) == 1])
-    dot = _sum(torch.mul, inner, grad, dx) * invstd
-    total = grad.sum(inner, keepdim=True, dtype=invstd.dtype)
+    dots, totals = [], []
+    for g, part, o in slices(grad, x, dx):
+        dots.append((torch.sub(part, mean, out=o) * g).sum(inner, keepdim=True))
+        totals.append(g.sum(inner, keepdim=True, dtype=invstd.dtype))
+    dot, total = _total(dots) * invstd, _total(totals)
     if w is not None:
         dweight, dbias = _sum_to(dot, w), _sum_to(total, w)
     # dx = scale g - mean(scale g) - (x - mean) invstd^2 mean(scale g (x - mean))
@@ -159,8 +168,10 @@ def _gradient(grad, x, w, mean, invstd, dims, out=None):
     else:
         outer = invstd / -_count(x, dims)
         dot, total = (dot * w).sum(dims, keepdim=True), (total * w).sum(dims, keepdim=True)
-    _affine(dx, dot * (invstd * outer), total * outer, dx)
-    return dx.addcmul_(grad, scale), dweight, dbias
+    inner, outer = dot * (invstd * outer), total * outer
+    for g, o in slices(grad, dx):
+        _affine(o, inner, outer, o).addcmul_(g, scale)
+    return dx, dweight, dbias
 
 
 class _NormalizeRows(torch.autograd.Function):
@@ -301,13 +312,8 @@ def _norm_slope(x: Tensor, norm: Tensor, p: float, dims: tuple[int, ...], out: T
 
 
 def _centre(x: Tensor, dims: tuple[int, ...], out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The mean over `dims`, and x minus it, written to `out` if given.
-
-    The first value of each set is subtracted before the mean: a constant becomes exactly zero, where its
-    rounded mean would miss it, and a large mean costs no digits.
-    """
-    index = tuple([slice(0, 1) if d in dims else slice(None) for d in range(x.dim())])
-    first = _to(x[index], statistics_dtype(x))
+    """The mean over `dims`, and x minus it, written to `out` if given."""
+    first = _first(x, dims)
     centred = torch.sub(x, first, out=out)
     if not x.numel():
         return first.sum(dims, keepdim=True), centred
@@ -315,13 +321,27 @@ def _centre(x: Tensor, dims: tuple[int, ...], out: Tensor | None = None) -> tupl
     return first + rest, centred.sub_(rest)
 
 
+def _first(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The first value of each set. It is subtracted before the mean is taken.
+
+    So a constant becomes exactly 0, where its rounded mean would miss it, and a large mean costs no digits.
+    """
+    index = tuple([slice(0, 1) if d in dims else slice(None) for d in range(x.dim())])
+    return _to(x[index], statistics_dtype(x))
+
+
 def _affine(t: Tensor, scale: Tensor, shift: Tensor | None, out: Tensor) -> Tensor:
-    """scale * t + shift, written to `out`: in one pass for rows, where that is faster than two."""
+    """scale * t + shift, written to `out`: in one pass if the scale runs along t's memory, else in two."""
     if shift is None:
         return torch.mul(t, scale, out=out)
-    if scale.size(-1) > 1:
+    if scale.size(-1) > 1 or (t.dim() == 4 and t.stride(1) == 1):
         return torch.addcmul(shift, t, scale, out=out)
     return torch.mul(t, scale, out=out).add_(shift)
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    """The sum over slices of the batch."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts).sum(0, keepdim=True)
 
 
 def _sum(term: Callable[..., Tensor], dims: tuple[int, ...], *tensors: Tensor) -> Tensor:

@@ -38,8 +38,8 @@ class _ScaledELU(torch.autograd.Function):
     def slope(saved, alpha, scale):
         """scale * alpha e^min(x, 0), and for positive x what lacks to scale. (torch.where is slower.)"""
         low = saved.clamp(max=0)
-        slope = low + scale * alpha if alpha >= 0 else low.exp() * (scale * alpha)
-        return slope if alpha == 1 else slope + saved.sign().clamp(min=0) * (scale - scale * alpha)
+        slope = low.add_(scale * alpha) if alpha >= 0 else low.exp() * (scale * alpha)
+        return slope if alpha == 1 else slope.add_(saved.sign().clamp_(min=0), alpha=scale - scale * alpha)
 
 
 class ELU(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -22,9 +21,9 @@ class WeightNorm(nn.Module):
 
     def _norm(self, v: Tensor) -> Tensor:
         if self.dim in (None, -1):
-            return torch.linalg.vector_norm(v)
+            return v.square().sum().sqrt()
         others = tuple(d for d in range(v.dim()) if d != self.dim)
-        return torch.linalg.vector_norm(v, dim=others, keepdim=True) if others else v.abs()
+        return v.square().sum(others, keepdim=True).sqrt() if others else v.abs()
 
 
 def weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) -> nn.Module:
@@ -51,6 +50,7 @@ def weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) ->
     Raises:
         ValueError: the module has no parameter of that name.
 
+    >>> import torch
     >>> layer = weight_norm(nn.Linear(3, 2))
     >>> g, v = layer.parametrizations.weight.original0, layer.parametrizations.weight.original1
     >>> g.shape, v.shape
