@@ -8,7 +8,7 @@ from numpy.polynomial.legendre import leggauss
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from bnlab import BatchNorm, saturation
+from bnlab import BatchNorm, lipschitz_estimate, probe, saturation, smoothness_estimate
 from bnlab.book import explorables
 
 
@@ -202,11 +202,12 @@ def test_depth_explorable_follows_the_recursion(mounted, settings):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["saturation", "depth"])
-def test_chapter_one_explorables_fit_a_phone_and_answer_the_keyboard(mounted, name, theme):
+@pytest.mark.parametrize("name", ["saturation", "depth", "smoothness"])
+def test_explorables_fit_a_phone_and_answer_the_keyboard(mounted, name, theme):
     made = {
         "saturation": lambda: explorables.saturation(torch.linspace(-1, 1, 32)),
         "depth": lambda: explorables.depth(torch.tensor([-1.0, 1.0]), torch.tensor([0.5, 0.5])),
+        "smoothness": explorables.smoothness,
     }
     page = mounted(made[name](), width=360, theme=theme)
     sentence = page.tab.locator("[aria-live]")
@@ -224,3 +225,66 @@ def test_explorables_that_share_activations_refuse_what_they_cannot_use():
         explorables.depth(torch.zeros(3), torch.zeros(2))
     with pytest.raises(ValueError, match=r"weights: their sum is 0\.5"):
         explorables.depth(torch.zeros(1), torch.tensor([0.5]))
+
+
+SMOOTHNESS_SETTINGS = [
+    {"name": "abs", "x": -1, "y": 1.5, "step": 0.5, "beta": 1},
+    {"name": "hinge", "x": 0.95, "y": 1.05, "step": 2.35, "beta": 20},
+    {"name": "square", "x": 2, "y": -2.95, "step": 1.1, "beta": 2},
+    {"name": "softplus", "x": 0.05, "y": -0.05, "step": 3, "beta": 0.25},
+    {"name": "wave", "x": 0.55, "y": 0.5, "step": 0.65, "beta": 3.2},
+    {"name": "wave", "x": 1.5, "y": 1.5, "step": 2.5, "beta": 0.3},
+]
+PLAIN_FUNCTIONS = {
+    "abs": torch.abs,
+    "hinge": lambda x: torch.relu(1 - x),
+    "square": torch.square,
+    "softplus": torch.nn.functional.softplus,
+    "wave": lambda x: torch.sin(3 * x) / 3 + x.square() / 10,
+}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("settings", SMOOTHNESS_SETTINGS)
+def test_smoothness_explorable_computes_what_the_estimates_and_the_probe_find(mounted, settings):
+    tab = mounted(explorables.smoothness()).tab
+    set_controls(tab, settings)
+    found = numbers(tab)
+
+    f = PLAIN_FUNCTIONS[settings["name"]]
+    low, high = sorted((settings["x"], settings["y"]))
+    if low < high:  # with two points the estimate on an interval is the quotient of its ends
+        wanted = [
+            estimate(f, low, high, points=2).value for estimate in (lipschitz_estimate, smoothness_estimate)
+        ]
+    else:
+        wanted = [None, None]
+    assert found["of_values"] == (wanted[0] and pytest.approx(wanted[0], abs=1e-6))
+    assert found["of_slopes"] == (wanted[1] and pytest.approx(wanted[1], abs=1e-6))
+
+    point = torch.nn.Linear(1, 1, bias=False).double()
+    point.weight.data.fill_(settings["x"])
+    walked = probe(point, lambda net: f(net.weight).sum(), [settings["step"]])
+    gradient = walked.gradient[0].item()
+    assert found["value"] == pytest.approx(walked.loss0, abs=1e-6)
+    assert found["gradient"] == pytest.approx(gradient, abs=1e-6)
+    assert found["landing"] == pytest.approx(settings["x"] - settings["step"] * gradient, abs=1e-6)
+    assert found["came"] == pytest.approx(walked.loss0 - walked.loss[0], abs=1e-6)
+    promised = settings["step"] * (1 - settings["step"] * settings["beta"] / 2) * gradient**2
+    assert found["promised"] == pytest.approx(promised, abs=1e-6)
+    assert found["kept"] == (walked.loss0 - walked.loss[0] >= promised - 1e-12)
+
+
+@pytest.mark.browser
+def test_smoothness_explorable_remembers_the_largest_quotients_of_each_function(mounted):
+    page = mounted(explorables.smoothness())
+    set_controls(page.tab, {"name": "square", "x": 3, "y": 2})
+    set_controls(page.tab, {"x": 0, "y": 0.5})
+    assert numbers(page.tab)["of_values"] == pytest.approx(0.5)
+    assert numbers(page.tab)["largest_values"] == pytest.approx(5)
+    assert numbers(page.tab)["largest_slopes"] == pytest.approx(2)
+    set_controls(page.tab, {"name": "hinge"})
+    assert numbers(page.tab)["largest_values"] == pytest.approx(1)
+    set_controls(page.tab, {"x": 0.95, "y": 1})
+    assert numbers(page.tab)["largest_slopes"] == pytest.approx(20)
+    assert page.errors == [] and page.requests == []

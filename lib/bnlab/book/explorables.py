@@ -100,6 +100,21 @@ def depth(nodes: Tensor, weights: Tensor) -> Explorable:
     )
 
 
+def smoothness() -> Explorable:
+    """Lipschitz and beta-smooth on five functions of one variable, and a gradient step with its promise."""
+    return Explorable(
+        "smoothness",
+        {},
+        instead=(
+            "An interactive figure stands here where scripts run. Choose |x|, the hinge, x squared, softplus "
+            "or a wave. Between two points stand the quotient of the values and that of the slopes; across "
+            "the kink of the hinge the second grows without end. A gradient step from x keeps the promise of "
+            "the descent lemma if beta is at least the largest quotient of slopes; x squared with beta 2 "
+            "falls most at a step of 1/2, not at all at 1, and rises beyond."
+        ),
+    )
+
+
 def _standardized(values: Tensor) -> list[float]:
     if values.ndim != 1 or len(values) < 2:
         raise ValueError(
