@@ -79,6 +79,8 @@ SOURCES = {
     "ioffe2015batch": "Ioffe and Szegedy (2015)",
     "santurkar2018how": "Santurkar et al. (2018)",
     "notes": "the lecture notes",
+    "practice": "common practice",
+    "course": "this course",
 }
 LATER = "work since then"
 
