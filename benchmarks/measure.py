@@ -88,7 +88,11 @@ def probes() -> str:
         }
         rows += marked(block(jobs, net, rounds=25), lambda ratio: ratio <= 1.05)
     title = "Loss along the gradient (batch norm in train mode); bound: 1.05"
-    return table(title, ["", "F", "B", "seconds", "ratio"], rows)
+    note = (
+        "What `probe` adds to the passes: it moves the weights, and takes two lengths and an angle of "
+        "gradients per point."
+    )
+    return f"{table(title, ['', 'F', 'B', 'seconds', 'ratio'], rows)}\n\n{note}"
 
 
 # --------------------------------------------------------------------------------- covariate shift
@@ -230,8 +234,9 @@ def products(missing: list[str]) -> str:
         row.append(f"{distance(maker(net, x, y)(vector), expected):.0e}")
         row.append(on_batch_norm(maker))
     header = ["", "F", "B", "seconds", "ratio", "differs from ours by", "off, train-mode batch norm"]
-    title = "Ten Hessian-vector products, everything they need included (no normalization); bound: no peer below 1"
-    return f"{table(title, header, rows)}\n\n{largest_eigenvalue(net, x, y, loss, missing)}"
+    title = "Ten Hessian-vector products, all they need included (no normalization); bound: no peer below 1"
+    note = "`sharpness` converts each vector from and to ARPACK's float64; PyHessian stays in float32."
+    return f"{table(title, header, rows)}\n\n{note} {largest_eigenvalue(net, x, y, loss, missing)}"
 
 
 def on_batch_norm(maker: Callable) -> str:
