@@ -11,7 +11,7 @@ BOOK := _build/html/index.html
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env book lab test check bench record clean
+.PHONY: help env book zip lab test check bench record clean
 
 help:  ## list the targets
 	@echo "Batch Normalization, Measured"
@@ -26,6 +26,9 @@ book: env  ## build the book into _build/html and print its address
 	@$(BIN)/jupyter-book build . -W -n --keep-going --all --quiet >_build/book.log 2>&1 \
 	    || { cat _build/book.log; echo "make: the book was not built, see the warnings above" >&2; exit 1; }
 	@$(BIN)/python -c 'import pathlib; print("The book:", pathlib.Path("$(BOOK)").resolve().as_uri())'
+
+zip: book  ## the built book as one file: unpack it anywhere and open index.html
+	@$(BIN)/python -c 'import pathlib, shutil; print("The book:", shutil.make_archive("_build/batch-normalization-measured", "zip", "_build/html"))'
 
 lab: env  ## open the chapters in JupyterLab
 	@$(RUN) jupyterlab --notebook-dir=chapters

@@ -147,6 +147,14 @@ def test_internal_links_lead_somewhere(name):
 
 
 @browser_test
+@every_page
+def test_every_page_is_described(name):
+    text = built(name).read_text(encoding="utf-8")
+    (about,) = re.findall(r'<meta name="description" content="([^"]*)">', text)
+    assert 60 < len(about) <= 210 and not about.startswith("About ")
+
+
+@browser_test
 def test_every_chapter_is_in_the_table_of_contents():
     chapters = {
         f"chapters/{path.stem}" for path in (ROOT / "chapters").glob("*") if path.suffix in (".ipynb", ".md")

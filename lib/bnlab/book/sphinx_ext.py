@@ -16,6 +16,7 @@ from docutils import nodes
 from myst_nb.core.render import MimeData, MimeRenderPlugin, NbElementRenderer
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.errors import ConfigError
 from sphinx.util.docutils import SphinxRole
 
 from bnlab.book.claims import CLAIM_MIME
@@ -97,8 +98,47 @@ def add_vendor_folder(app: Sphinx, config: Config) -> None:
     config.html_static_path.append(os.path.relpath(vendor, app.confdir))
 
 
+def offer_repository(app: Sphinx, config: Config) -> None:
+    """With the address of the repository in BOOK_REPOSITORY: buttons for the source, Binder and Colab."""
+    address = os.environ.get("BOOK_REPOSITORY", "").rstrip("/")
+    if not address:
+        return
+    if not address.startswith("https://"):
+        raise ConfigError(
+            f"BOOK_REPOSITORY must be an https address such as https://github.com/OWNER/NAME, got {address!r}"
+        )
+    config.html_theme_options |= {
+        "repository_url": address,
+        "repository_branch": "main",
+        "use_repository_button": True,
+        "use_issues_button": True,
+        "use_source_button": True,
+        "launch_buttons": {
+            "notebook_interface": "jupyterlab",
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+        },
+    }
+
+
+def description(doctree: nodes.document) -> str:
+    """The first paragraph of running text, for search engines: at most 200 characters, whole words."""
+    for paragraph in doctree.findall(nodes.paragraph):
+        text = " ".join(paragraph.astext().split())
+        if len(text) > 60 and not isinstance(paragraph.children[0], nodes.emphasis):  # "About 70 minutes"
+            return text if len(text) <= 200 else text[:200].rsplit(" ", 1)[0] + " ..."
+    return ""
+
+
 def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
-    """Load Vega where a chart is, and drop the scripts of sphinx-thebe, which serve a live kernel only."""
+    """Describe the page, load Vega where a chart is, drop sphinx-thebe's scripts (they serve a live kernel)."""
+    if doctree is not None:
+        title = html.escape(context["title"], quote=True)
+        about = html.escape(description(doctree), quote=True)
+        context["metatags"] = context.get("metatags", "") + (
+            f'<meta name="description" content="{about}"><meta property="og:title" content="{title}">'
+            f'<meta property="og:description" content="{about}"><meta property="og:type" content="article">'
+        )
     if "body" in context:
         # docutils calls a bibliography a list, whose children are then no list items: axe rightly objects.
         context["body"] = context["body"].replace(
@@ -117,6 +157,7 @@ def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: n
 
 def setup(app: Sphinx) -> dict:
     app.add_role("measured", MeasuredRole())
+    app.connect("config-inited", offer_repository, priority=940)
     app.connect("config-inited", add_vendor_folder, priority=950)
     app.connect("html-page-context", finish_page, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
