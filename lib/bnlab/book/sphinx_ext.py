@@ -131,7 +131,7 @@ def description(doctree: nodes.document) -> str:
 
 
 def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
-    """Describe the page, load Vega where a chart is, drop sphinx-thebe's scripts (they serve a live kernel)."""
+    """Describe the page, load Vega where a chart is, drop the scripts of sphinx-thebe: they want a kernel."""
     if doctree is not None:
         title = html.escape(context["title"], quote=True)
         about = html.escape(description(doctree), quote=True)
