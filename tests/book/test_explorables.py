@@ -1,7 +1,9 @@
 """The explorables' arithmetic, moved by keyboard in a browser without network, against the library."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from numpy.polynomial.legendre import leggauss
@@ -9,7 +11,11 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from bnlab import BatchNorm, lipschitz_estimate, probe, saturation, smoothness_estimate
-from bnlab.book import explorables
+from bnlab.book import explorables, interval
+from bnlab.train.experiments import ALTERNATIVES
+from bnlab.train.record import load
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -288,3 +294,67 @@ def test_smoothness_explorable_remembers_the_largest_quotients_of_each_function(
     set_controls(page.tab, {"x": 0.95, "y": 1})
     assert numbers(page.tab)["largest_slopes"] == pytest.approx(20)
     assert page.errors == [] and page.requests == []
+
+
+RACE_SETTINGS = [
+    {"batch": "32 images", "first": "batchnorm", "second": "standard", "log_rate": -1},
+    {"batch": "4 images", "first": "groupnorm", "second": "batchnorm", "log_rate": -2.5},
+    {"batch": "256 images", "first": "linf", "second": "l1", "log_rate": 0.5},
+    {"batch": "32 images", "first": "elu", "second": "dynamictanh", "log_rate": -0.5},
+    {"batch": "4 images", "first": "weightnorm", "second": "selu", "log_rate": 0},
+]
+
+
+@pytest.fixture(scope="module")
+def race():
+    """The recorded race: names, batch sizes, learning rates, and the rows of a run's end."""
+    columns, _ = load(ROOT / "recordings" / "alternatives")
+    end = {name: values[columns["kind"] == "end"] for name, values in columns.items()}
+    names, sizes, rates = list(ALTERNATIVES), [4, 32, 256], sorted(set(end["lr"]))
+    accuracy = np.array([[[recorded(end, n, b, r) for r in rates] for n in names] for b in sizes])
+    return explorables.race(names, sizes, rates, accuracy), end
+
+
+def recorded(end, network, batch, lr):
+    """Percent right of the three runs at one setting."""
+    which = (end["network"] == network) & (end["batch_size"] == batch) & (end["lr"] == lr)
+    return 100 * end["test_accuracy"][which]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("settings", RACE_SETTINGS)
+def test_race_explorable_shows_the_recording(mounted, race, settings):
+    explorable, end = race
+    tab = mounted(explorable).tab
+    set_controls(tab, settings)
+    found = numbers(tab)
+
+    batch = int(settings["batch"].split()[0])
+    rates = sorted(set(end["lr"]))
+    lr = rates[round(2 * (settings["log_rate"] + 2.5))]
+    assert found["learning_rate"] == lr == pytest.approx(10 ** settings["log_rate"], rel=0.02)
+    for which in ("first", "second"):
+        mean, low, high = interval(recorded(end, settings[which], batch, lr))
+        assert found[which] == pytest.approx({"mean": mean, "low": low, "high": high}, abs=1e-6)
+        means = [recorded(end, settings[which], batch, rate).mean() for rate in rates]
+        assert found[f"{which}_best"] == rates[int(np.argmax(means))]
+    ends = {name: recorded(end, name, batch, lr).mean() for name in ALTERNATIVES}
+    assert ends[found["leader"]] == pytest.approx(max(ends.values()), abs=1e-6)
+
+
+@pytest.mark.browser
+def test_race_explorable_moves_by_keyboard_and_fits_a_phone(mounted, race):
+    page = mounted(race[0], width=360)
+    sentence = page.tab.locator("[aria-live]")
+    assert "learning rate 0.1:" in sentence.text_content()
+    page.tab.locator("[name=log_rate]").press("ArrowRight")
+    assert "learning rate 0.32:" in sentence.text_content()
+    page.tab.locator("[name=second]").select_option("selu")
+    assert "SELU" in sentence.text_content()
+    assert page.tab.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.errors == [] and page.requests == []
+
+
+def test_race_explorable_refuses_numbers_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"accuracy: shape \(1, 2, 3, 1\); \(1, 2, 3\)"):
+        explorables.race(["a", "b"], [4], [0.1, 0.2, 0.3], np.zeros((1, 2, 3, 1)))

@@ -9,6 +9,8 @@ import json
 from html import escape
 from importlib.resources import files
 
+import numpy as np
+from scipy import stats
 from torch import Tensor
 
 
@@ -111,6 +113,38 @@ def smoothness() -> Explorable:
             "the kink of the hinge the second grows without end. A gradient step from x keeps the promise of "
             "the descent lemma if beta is at least the largest quotient of slopes; x squared with beta 2 "
             "falls most at a step of 1/2, not at all at 1, and rises beyond."
+        ),
+    )
+
+
+def race(
+    networks: list[str], batch_sizes: list[int], learning_rates: list[float], accuracy: np.ndarray
+) -> Explorable:
+    """Accuracy against learning rate for every normalization: choose the batch size and two networks.
+
+    `accuracy` holds percent right, (batch sizes, networks, learning rates, seeds); the page computes the mean
+    over seeds and its 95 % interval. The names are those of `bnlab.train.experiments.ALTERNATIVES`.
+    """
+    expected = (len(batch_sizes), len(networks), len(learning_rates))
+    if accuracy.ndim != 4 or accuracy.shape[:3] != expected or accuracy.shape[3] < 2:
+        raise ValueError(
+            f"accuracy: shape {accuracy.shape}; {expected} and at least 2 seeds are expected: "
+            "(batch sizes, networks, learning rates, seeds)"
+        )
+    return Explorable(
+        "race",
+        {
+            "networks": networks,
+            "batch_sizes": batch_sizes,
+            "learning_rates": learning_rates,
+            "t": stats.t.ppf(0.975, accuracy.shape[3] - 1),
+            "accuracy": accuracy.round(4).tolist(),
+        },
+        instead=(
+            "An interactive figure stands here where scripts run. It shows the test accuracy of "
+            f"{len(networks)} networks against the learning rate, for a batch size of your choice, two of "
+            "them in colour with their 95 % bands. Nearly every curve rises, and falls back to chance at the "
+            "highest rates; they differ most in where they fall."
         ),
     )
 
