@@ -95,9 +95,9 @@ explorable("bn-smoothness", {
       ${show(Math.abs(promised), 3)}: ${kept ? "kept" : "broken"}.`;
     return {
       numbers,
-      picture: panel("f, the chord; dashed: the bound that β claims, and the step", values, width, 0,
+      picture: panel("f and its chord; dashed: the bound of β; the step", values, width, 0,
         (h, v) => curve(f, h, v) + promise(f, settings, numbers, h, v) + chord(f, settings, h, v))
-        + panel("its slope f′, and the chord", slopes, width, PLOT + 5,
+        + panel("the slope f′ and its chord", slopes, width, PLOT + 5,
           (h, v) => curve(slope, h, v) + chord(slope, settings, h, v)),
       label: `Two curves, the function and its slope, each with a chord between x and y. ${said}`,
       sentence: said,
