@@ -117,3 +117,12 @@ def test_an_unknown_exercise_is_an_error_of_the_chapter():
         check("3.99", None)
     with pytest.raises(ValueError, match="no such exercise"):
         check("98.1", None)
+
+
+def test_every_exercise_is_listed_once_with_time_and_difficulty():
+    page = (CHAPTERS / "exercises.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| \[(\d+\.\d+) .+\]\(#ex-(\d+)-(\d+)\) \| \d+ \| (?:easy|medium|hard) \|$", page, re.M
+    )
+    assert sorted(number for number, *_ in rows) == sorted(SOLUTIONS)
+    assert all(number == f"{chapter}.{place}" for number, chapter, place in rows)
