@@ -45,7 +45,7 @@ explorable("bn-race", {
     const rates = logs.map((_, i) => `<text x="${x(i)}" y="${BOTTOM + 18}" text-anchor="middle"
       >${rateName(learning_rates[i])}</text>`).join("");
     const others = networks.map((name) => `<polyline points="${path(name, "mean").join(" ")}" fill="none"
-      stroke="currentColor" opacity="0.22"/>`).join("");
+      stroke="currentColor" opacity="0.4"/>`).join("");
     const drawn = (name, color) => `<polygon points="${[...path(name, "low"), ...path(name, "high").reverse()].join(" ")}"
       fill="${color}" opacity="0.25"/><polyline points="${path(name, "mean").join(" ")}" fill="none" stroke="${color}"
       stroke-width="2.5"/><circle cx="${x(at)}" cy="${y(curves[name][at].mean)}" r="4.5" fill="${color}"/>`;
