@@ -63,6 +63,7 @@ by_function(
             )
         ),
     },
+    tolerance=1e-6,  # plain numbers are compared in single precision
     praise="One number a layer, and it is the whole definition.",
 )
 
@@ -184,5 +185,6 @@ by_function(
             lambda distance, relative, cosine, c, a: (distance, relative, cosine)
         ),
     },
+    tolerance=1e-6,
     praise="No measurement was needed, and that is the trouble with the distance.",
 )
