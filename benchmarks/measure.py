@@ -168,7 +168,7 @@ def shifts() -> str:
 
 def ours(net: nn.Module, x: Tensor, y: Tensor) -> Callable:
     hessian = _Hessian(net, lambda net: F.cross_entropy(net(x), y))
-    return lambda v: torch.from_numpy(hessian.matvec(v.double().numpy()))
+    return lambda v: torch.from_numpy(hessian.matvec(v.numpy()))
 
 
 def by_pyhessian(net: nn.Module, x: Tensor, y: Tensor) -> Callable:
@@ -235,8 +235,7 @@ def products(missing: list[str]) -> str:
         row.append(on_batch_norm(maker))
     header = ["", "F", "B", "seconds", "ratio", "differs from ours by", "off, train-mode batch norm"]
     title = "Ten Hessian-vector products, all they need included (no normalization); bound: no peer below 1"
-    note = "`sharpness` converts each vector from and to ARPACK's float64; PyHessian stays in float32."
-    return f"{table(title, header, rows)}\n\n{note} {largest_eigenvalue(net, x, y, loss, missing)}"
+    return f"{table(title, header, rows)}\n\n{largest_eigenvalue(net, x, y, loss, missing)}"
 
 
 def on_batch_norm(maker: Callable) -> str:

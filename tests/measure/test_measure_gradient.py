@@ -21,18 +21,18 @@ def test_against_flat_float64_vectors(dtype, scale, turn):
         flat_a, flat_b = (torch.cat([x.flatten() for x in t]).double() for t in (a, b))
         exact = torch.nn.functional.cosine_similarity(flat_a, flat_b / scale, dim=0).item()
         tolerance = 1e-6 if dtype == torch.float32 else 1e-14
-        assert cosine(a, b, norm(a), norm(b)) == pytest.approx(exact, abs=tolerance)
+        assert cosine(a, b, norm(a), norm(b), distance(a, b)) == pytest.approx(exact, abs=tolerance)
         assert norm(b) == pytest.approx(flat_b.norm().item(), rel=1e-12)
         assert distance(a, b) == pytest.approx((flat_a - flat_b).norm().item(), rel=1e-4)
 
 
 def test_equal_opposite_zero_and_not_finite():
     a = [torch.randn(4, 3), torch.randn(7)]
-    assert cosine(a, a, norm(a), norm(a)) == 1
+    assert cosine(a, a, norm(a), norm(a), 0.0) == 1
     opposite = [-x for x in a]
-    assert -1 <= cosine(a, opposite, norm(a), norm(opposite)) <= -1 + 1e-6
+    assert -1 <= cosine(a, opposite, norm(a), norm(opposite), 2 * norm(a)) <= -1 + 1e-6
     zero = [torch.zeros_like(x) for x in a]
-    assert math.isnan(cosine(a, zero, norm(a), 0.0)) and norm(zero) == 0
+    assert math.isnan(cosine(a, zero, norm(a), 0.0, norm(a))) and norm(zero) == 0
     infinite = [torch.full_like(x, math.inf) for x in a]
-    assert math.isnan(cosine(a, infinite, norm(a), norm(infinite)))
+    assert math.isnan(cosine(a, infinite, norm(a), norm(infinite), math.inf))
     assert distance(a, infinite) == math.inf

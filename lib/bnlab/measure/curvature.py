@@ -1,5 +1,6 @@
 """The largest eigenvalues of the Hessian of a loss, on one mini-batch."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,7 +100,7 @@ class _NotFinite(ArithmeticError):
 
 
 class _Hessian(LinearOperator):
-    """The Hessian as an operator on flat float64 vectors."""
+    """The Hessian as an operator on flat vectors of the parameters' precision."""
 
     def __init__(self, model: nn.Module, loss: Loss):
         self._parameters = trainable(model)
@@ -110,12 +111,13 @@ class _Hessian(LinearOperator):
         self._sizes = [parameter.numel() for parameter in self._parameters]
         self.products = 0
         self.zero = True  # so far; ARPACK takes a zero operator for an error
-        super().__init__(np.float64, (sum(self._sizes),) * 2)
+        double = any(parameter.dtype == torch.float64 for parameter in self._parameters)
+        super().__init__(np.float64 if double else np.float32, (sum(self._sizes),) * 2)
 
     def _matvec(self, vector: np.ndarray) -> np.ndarray:
         self.products += 1
         if not self._gradient:
-            return np.zeros(self.shape[0])
+            return np.zeros(self.shape[0], self.dtype)
         pieces = torch.from_numpy(np.ascontiguousarray(vector.ravel())).split(self._sizes)
         # In each parameter's own memory format: convolutions are slow on any other.
         v = [
@@ -130,25 +132,26 @@ class _Hessian(LinearOperator):
             allow_unused=True,
             materialize_grads=True,
         )
-        flat = torch.empty(self.shape[0], dtype=torch.float64)
+        found = np.empty(self.shape[0], self.dtype)
+        flat = torch.from_numpy(found)
         for piece, part in zip(flat.split(self._sizes), product, strict=True):
             piece.view(part.shape).copy_(part)
-        flat = flat.numpy()
-        if not np.all(np.isfinite(flat)):
+        largest = torch.linalg.vector_norm(flat, math.inf).item()
+        if not math.isfinite(largest):
             raise _NotFinite
-        self.zero = self.zero and not np.any(flat)
-        return flat
+        self.zero = self.zero and largest == 0
+        return found
 
 
 def _largest(hessian: _Hessian, k: int, seed: int, tol: float) -> tuple[np.ndarray, np.ndarray]:
     """The k largest eigenvalues, largest first, and eigenvectors in columns; fewer if ARPACK gave up."""
     n = hessian.shape[0]
     if n <= max(DENSE, 2 * k + 6):
-        dense = hessian.matmat(np.eye(n))
+        dense = hessian.matmat(np.eye(n)).astype(np.float64)
         values, vectors = np.linalg.eigh((dense + dense.T) / 2)
         values, vectors = values[-k:], vectors[:, -k:]
     else:
-        start = np.random.default_rng(seed).standard_normal(n)
+        start = np.random.default_rng(seed).standard_normal(n).astype(hessian.dtype)
         try:
             # A small Krylov space: a product costs far more here than ARPACK's own work.
             values, vectors = eigsh(
@@ -161,4 +164,4 @@ def _largest(hessian: _Hessian, k: int, seed: int, tol: float) -> tuple[np.ndarr
                 raise
             values, vectors = np.zeros(k), np.eye(n, k)
     order = np.argsort(values)[::-1]
-    return values[order], vectors[:, order]
+    return values[order].astype(np.float64), vectors[:, order].astype(np.float64)

@@ -79,11 +79,15 @@ def ratio(numerator: float, denominator: float) -> float:
     return numerator / denominator if denominator != 0 else math.nan
 
 
-def cosine(a: Sequence[Tensor], b: Sequence[Tensor], norm_a: float, norm_b: float) -> float:
-    """Cosine of the angle between a and b, given their lengths; NaN where one of them is zero.
+def cosine(a: Sequence[Tensor], b: Sequence[Tensor], norm_a: float, norm_b: float, apart: float) -> float:
+    """Cosine of the angle between a and b, given their lengths and distance; NaN where a length is zero.
 
-    1 - |a/|a| - b/|b||^2 / 2: exactly 1 for equal tuples, and safe for lengths far apart.
+    1 - |a/|a| - b/|b||^2 / 2: exactly 1 for equal tuples.
     """
     scale = ratio(norm_a, norm_b)
-    between = ratio(norm(torch.sub(x, y, alpha=scale) for x, y in zip(a, b, strict=True)), norm_a)
-    return math.nan if math.isnan(between) else max(-1.0, 1 - between**2 / 2)
+    if 0.25 < scale < 4:  # the square is (|a - b|^2 - (|a| - |b|)^2) / (|a| |b|)
+        longer = norm_a - norm_b
+        square = (apart - longer) / norm_a * ((apart + longer) / norm_b)
+    else:  # of lengths far apart that difference keeps no digit
+        square = ratio(norm(torch.sub(x, y, alpha=scale) for x, y in zip(a, b, strict=True)), norm_a) ** 2
+    return math.nan if math.isnan(square) else min(1.0, max(-1.0, 1 - square / 2))

@@ -135,7 +135,7 @@ def probe_and_advance(
             value, there = value_and_gradient(model, loss, parameters)
             losses.append(value.item())
             distances.append(distance(there, gradient))
-            cosines.append(cosine(there, gradient, norm(there), gradient_norm))
+            cosines.append(cosine(there, gradient, norm(there), gradient_norm, distances[-1]))
             betas.append(ratio(distances[-1], abs(s) * length))
     found = Probe(
         step_sizes=np.array(steps),

@@ -117,10 +117,8 @@ def internal_covariate_shift(
                 start.rewind()
                 with chain.tail():
                     _, g_shifted = value_and_gradient(model, loss, weight)
-            length = norm(g)
-            shifts[name] = Shift(
-                distance(g, g_shifted), cosine(g_shifted, g, norm(g_shifted), length), length
-            )
+            length, moved = norm(g), distance(g, g_shifted)
+            shifts[name] = Shift(moved, cosine(g_shifted, g, norm(g_shifted), length, moved), length)
     return {name: shifts[name] for name in layers}
 
 
