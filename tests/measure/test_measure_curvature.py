@@ -130,6 +130,21 @@ def test_residuals_are_true():
     assert tight.residuals[0] < 1e-7 and tight.products > result.products
 
 
+def test_float32_finds_what_float64_finds():
+    """Lanczos then runs in float32: as many products, and its true residual decides."""
+    spectrum = torch.linspace(0, 1, 200, dtype=torch.float64) ** 0.5
+
+    def bowl(net):
+        return 0.5 * (spectrum.to(net.theta.dtype) * net.theta**2).sum()
+
+    double, single = (Point(torch.ones(200, dtype=dtype)) for dtype in (torch.float64, torch.float32))
+    exact, found = sharpness(double, bowl, k=3, tol=1e-5), sharpness(single, bowl, k=3, tol=1e-5)
+    assert found.eigenvalues.dtype == found.residuals.dtype == np.float64
+    np.testing.assert_allclose(found.eigenvalues, exact.eigenvalues, rtol=1e-5)
+    assert found.converged and found.products == exact.products
+    assert not sharpness(single, bowl, tol=1e-12).converged
+
+
 def test_linear_loss_and_unused_parameters():
     net = Tied()
     x = torch.randn(3, 4)
