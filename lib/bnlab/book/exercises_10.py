@@ -41,7 +41,7 @@ def _far(sign: int = 1, *, walked: bool = True, mixed: bool = True) -> Callable[
 
 by_function(
     "10.2",
-    cases=[(0.1, 20.0, -1.0, 3.0), (0.05, 18.0, 0.4, 2.5), (0.4, 12.0, -0.3, 2.5)],
+    cases=[(0.1, 20.0, -1.0, 3.0), (0.05, 18.0, 0.5, 2.5), (0.4, 12.0, -0.3, 2.5)],
     solution=_far(),
     mistakes={
         "Of the two lengths that fit, this is the smaller one (or it is negative).": _far(-1),
