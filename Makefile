@@ -45,7 +45,7 @@ test: check book  ## everything CI runs: fast checks, unit tests, notebooks re-e
 	@$(RUN) pytest -q -n 2 -m "not browser" tests
 	@$(RUN) pytest -q -n 2 --doctest-modules lib
 	@echo "Every notebook, re-executed and compared ..."
-	@$(RUN) pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=180 \
+	@$(RUN) pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	    --nbval-sanitize-with tests/nbval.cfg chapters
 	@echo "The built book, in a browser with the network cut ..."
 	@$(RUN) pytest -q -m browser tests
