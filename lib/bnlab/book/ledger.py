@@ -82,7 +82,7 @@ SOURCES = {
     "practice": "common practice",
     "course": "this course",
 }
-LATER = "work since then"
+LATER = "other work"
 
 
 def count(found: Sequence[Finding]) -> None:
