@@ -358,3 +358,84 @@ def test_race_explorable_moves_by_keyboard_and_fits_a_phone(mounted, race):
 def test_race_explorable_refuses_numbers_that_do_not_fit():
     with pytest.raises(ValueError, match=r"accuracy: shape \(1, 2, 3, 1\); \(1, 2, 3\)"):
         explorables.race(["a", "b"], [4], [0.1, 0.2, 0.3], np.zeros((1, 2, 3, 1)))
+
+
+LANDSCAPE_SETTINGS = [
+    {"step": 0, "quantity": "loss", "network": "standard"},
+    {"step": 40, "quantity": "gradient_distance", "network": "l1"},
+    {"step": 480, "quantity": "relative_distance", "network": "standard"},
+    {"step": 720, "quantity": "cosine", "network": "linf"},
+    {"step": 960, "quantity": "beta", "network": "standard"},
+    {"step": 200, "quantity": "beta", "network": "l2"},
+]
+
+
+@pytest.fixture(scope="module")
+def vgg_columns():
+    return load(ROOT / "recordings" / "vgg-cifar10")[0]
+
+
+@pytest.fixture(scope="module")
+def landscape_explorable(vgg_columns):
+    return explorables.landscape(vgg_columns, lr=0.1, networks=["standard", "l1", "l2", "linf"])
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("settings", LANDSCAPE_SETTINGS)
+def test_landscape_explorable_shows_what_was_recorded(mounted, landscape_explorable, vgg_columns, settings):
+    tab = mounted(landscape_explorable).tab
+    set_controls(tab, settings)
+    found = numbers(tab)
+    c = vgg_columns
+    for network in ("batchnorm", settings["network"]):
+        here = (c["kind"] == "landscape") & (c["network"] == network) & (c["lr"] == 0.1)
+        here &= c["step"] == settings["step"]
+        row = {name: c[name][here].reshape(3, 4) for name in ("loss0", "gradient_norm", "step_size")}
+        row |= {name: c[name][here].reshape(3, 4) for name in ("loss", "gradient_distance", "cosine", "beta")}
+        recorded = {
+            "loss": lambda row: np.column_stack([row["loss0"][:, 0], row["loss"]]),
+            "relative_distance": lambda row: row["beta"] * row["step_size"],  # beta is recorded itself
+        }.get(settings["quantity"], lambda row: row[settings["quantity"]])(row)
+        wanted = {"low": recorded.min(0), "middle": np.median(recorded, 0), "high": recorded.max(0)}
+        for edge, values in wanted.items():  # the page carries four digits
+            assert found["shown"][network][edge] == pytest.approx(values, rel=2e-3, abs=1e-6), (network, edge)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("settings", LANDSCAPE_SETTINGS)
+def test_landscape_explorable_computes_from_its_data_to_the_last_digit(
+    mounted, landscape_explorable, settings
+):
+    tab = mounted(landscape_explorable).tab
+    set_controls(tab, settings)
+    found, data = numbers(tab), landscape_explorable.parameters
+    look, s = data["steps"].index(settings["step"]), np.array(data["step_sizes"])
+    for network in ("batchnorm", settings["network"]):
+        runs = data["networks"][network]
+        part = {name: np.array([run[name][look] for run in runs]) for name in runs[0]}
+        relative = part["gradient_distance"] / part["gradient_norm"][:, None]
+        part |= {"relative_distance": relative, "beta": relative / s}
+        values = part[settings["quantity"]]
+        if settings["quantity"] == "loss":
+            values = np.column_stack([part["loss0"], values])
+        assert found["shown"][network]["middle"] == pytest.approx(np.median(values, 0), rel=1e-6, abs=1e-6)
+        assert found["shown"][network]["low"] == pytest.approx(values.min(0), rel=1e-6, abs=1e-6)
+        assert found["shown"][network]["high"] == pytest.approx(values.max(0), rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_landscape_explorable_fits_a_phone_and_answers_the_keyboard(mounted, landscape_explorable, theme):
+    page = mounted(landscape_explorable, width=360, theme=theme)
+    sentence = page.tab.locator("[aria-live]")
+    assert "Training step 480, loss" in sentence.text_content()
+    page.tab.get_by_label("training step", exact=True).press("ArrowRight")
+    assert "Training step 520, loss" in sentence.text_content()
+    assert page.tab.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.errors == [] and page.requests == []
+
+
+def test_landscape_explorable_is_small_and_refuses_what_was_not_recorded(vgg_columns, landscape_explorable):
+    assert len(landscape_explorable._repr_html_()) < 60_000
+    with pytest.raises(ValueError, match=r"no run of 'standard' at lr 0\.5 with all of the steps"):
+        explorables.landscape(vgg_columns, lr=0.5, networks=["standard"])

@@ -6,6 +6,7 @@ the one called NAME.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
@@ -147,6 +148,57 @@ def race(
             "highest rates; they differ most in where they fall."
         ),
     )
+
+
+LANDSCAPE_STEPS = range(0, 961, 40)  # the positions of the slider in landscape.js
+
+
+def landscape(columns: Mapping[str, np.ndarray], *, lr: float, networks: Sequence[str]) -> Explorable:
+    """The landscape along the gradient over training, from the `columns` of a recording.
+
+    `networks` are compared with "batchnorm", which is always there. Of each run at this `lr`, the training
+    steps 0, 40, ..., 960 are kept, with four significant digits.
+    """
+
+    def runs(network: str) -> list[dict]:
+        mine = (columns["kind"] == "landscape") & (columns["network"] == network) & (columns["lr"] == lr)
+        mine &= np.isin(columns["step"], LANDSCAPE_STEPS)
+        seeds = np.unique(columns["seed"][mine])
+        found = [
+            _looks({name: values[mine & (columns["seed"] == seed)] for name, values in columns.items()})
+            for seed in seeds
+        ]
+        if not found or any(len(run["loss0"]) != len(LANDSCAPE_STEPS) for run in found):
+            raise ValueError(
+                f"columns: no run of {network!r} at lr {lr} with all of the steps 0, 40, ..., 960; "
+                "give a recording that probes each of them"
+            )
+        return found
+
+    chosen = {network: runs(network) for network in dict.fromkeys(("batchnorm", *networks))}
+    probes = np.unique(columns["step_size"][(columns["kind"] == "landscape") & (columns["lr"] == lr)])
+    return Explorable(
+        "landscape",
+        {"lr": lr, "steps": list(LANDSCAPE_STEPS), "step_sizes": probes.tolist(), "networks": chosen},
+        instead=(
+            "An interactive figure stands here where scripts run. It shows the loss, the gradient distance, "
+            "the cosine and beta along the gradient at any step of the recorded training. Through most of it "
+            "the standard network's loss and gradient change far more at four times the learning rate than "
+            "batch norm's, and little more at the learning rate itself; the l1, l2 and l-infinity networks "
+            "lie on batch norm."
+        ),
+    )
+
+
+def _looks(rows: Mapping[str, np.ndarray]) -> dict:
+    """The probes of one run as nested lists: one entry a look, and one for each step size."""
+    looks = np.unique(rows["step"], return_index=True)[1]
+
+    def short(values: np.ndarray) -> list:
+        return [[float(f"{v:.4g}") for v in look] for look in values.reshape(len(looks), -1)]
+
+    run = {name: short(rows[name]) for name in ("loss", "gradient_distance", "cosine")}
+    return run | {name: [look[0] for look in short(rows[name])] for name in ("loss0", "gradient_norm")}
 
 
 def _standardized(values: Tensor) -> list[float]:
