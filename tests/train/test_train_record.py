@@ -157,7 +157,8 @@ def test_a_committed_recording_is_whole(path):
     for key, seed in set(zip(keys, columns["seed"].tolist(), strict=True)):
         runs[key] += 1
         assert seed in manifest["seeds"]
-    assert set(runs.values()) == {len(manifest["seeds"])} and len(manifest["seeds"]) >= 3
+    enough = 3 if path.parent.name in record.RECORDINGS else 2  # a repetition of one needs fewer
+    assert set(runs.values()) == {len(manifest["seeds"])} and len(manifest["seeds"]) >= enough
     assert sum(runs.values()) == sum(part["runs"] for part in manifest["parts"])
     assert manifest["rows"] == len(keys)
     if "cifar10" in manifest["data"]:
