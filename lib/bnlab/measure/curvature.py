@@ -100,7 +100,10 @@ class _NotFinite(ArithmeticError):
 
 
 class _Hessian(LinearOperator):
-    """The Hessian as an operator on flat vectors of the parameters' precision."""
+    """The Hessian as an operator on flat vectors of the parameters' precision.
+
+    A vector holds each parameter's numbers in the order in which they lie in memory: it is used as it is.
+    """
 
     def __init__(self, model: nn.Module, loss: Loss):
         self._parameters = trainable(model)
@@ -108,22 +111,25 @@ class _Hessian(LinearOperator):
         # Where the gradient is constant (a linear loss, an unused parameter) the Hessian is zero.
         self._varies = [i for i, g in enumerate(gradient) if g.requires_grad]
         self._gradient = [gradient[i] for i in self._varies]
+        self._layouts = [(p.shape, torch.empty_like(p).stride()) for p in self._parameters]
         self._sizes = [parameter.numel() for parameter in self._parameters]
         self.products = 0
         self.zero = True  # so far; ARPACK takes a zero operator for an error
         double = any(parameter.dtype == torch.float64 for parameter in self._parameters)
         super().__init__(np.float64 if double else np.float32, (sum(self._sizes),) * 2)
 
+    def pieces(self, vector: np.ndarray) -> list[torch.Tensor]:
+        """The vector as tensors like the parameters, on the same memory."""
+        flat = torch.from_numpy(vector).split(self._sizes)
+        return [piece.as_strided(*layout) for piece, layout in zip(flat, self._layouts, strict=True)]
+
     def _matvec(self, vector: np.ndarray) -> np.ndarray:
         self.products += 1
+        found = np.zeros(self.shape[0], self.dtype)
         if not self._gradient:
-            return np.zeros(self.shape[0], self.dtype)
-        pieces = torch.from_numpy(np.ascontiguousarray(vector.ravel())).split(self._sizes)
-        # In each parameter's own memory format: convolutions are slow on any other.
-        v = [
-            torch.empty_like(p).copy_(piece.view(p.shape))
-            for piece, p in zip(pieces, self._parameters, strict=True)
-        ]
+            return found
+        pieces = self.pieces(np.ascontiguousarray(vector.ravel()))
+        v = [piece.to(p) for piece, p in zip(pieces, self._parameters, strict=True)]
         product = torch.autograd.grad(
             self._gradient,
             self._parameters,
@@ -132,14 +138,12 @@ class _Hessian(LinearOperator):
             allow_unused=True,
             materialize_grads=True,
         )
-        found = np.empty(self.shape[0], self.dtype)
-        flat = torch.from_numpy(found)
-        for piece, part in zip(flat.split(self._sizes), product, strict=True):
-            piece.view(part.shape).copy_(part)
-        largest = torch.linalg.vector_norm(flat, math.inf).item()
+        for piece, part in zip(self.pieces(found), product, strict=True):
+            piece.copy_(part)
+        largest = max(found.max(), -found.min())  # NaN if one is NaN
         if not math.isfinite(largest):
             raise _NotFinite
-        self.zero = self.zero and largest == 0
+        self.zero = self.zero and bool(largest == 0)
         return found
 
 
