@@ -365,7 +365,9 @@ def planes(missing: list[str]) -> str:
         rows.append([name, *counts, *costs[name], *judge(maker), finite_when_fresh(maker)])
     header = ["", "F", "B", "seconds", "ratio"]
     header += ["points on one grid", "mode measured", "left changed", "finite, fresh network"]
-    title = "A slice of 15 x 15 points (batch norm in train mode, 32 images); bound: no peer's interval below 1"
+    title = (
+        "A slice of 15 x 15 points (batch norm in train mode, 32 images); bound: no peer's interval below 1"
+    )
     return table(title, header, marked(rows, lambda median, low, high: high >= 1))
 
 
