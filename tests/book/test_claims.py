@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bnlab.book import claims
 from bnlab.book.ledger import findings
+from bnlab.book.sphinx_ext import write_claim
 
 CHAPTERS = Path(__file__).parents[2] / "chapters"
 
@@ -60,6 +61,16 @@ def test_settle_prints_the_verdict_and_stores_the_numbers(tmp_path, monkeypatch,
     )
     assert stored[0][claims.CLAIM_MIME]["verdict"] == "supported"
     assert stored[0][claims.CLAIM_MIME]["low"] == 2.2
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "printed"), [(2.2, 2.8, "2.2 to 2.8"), (2.5, 2.5, "narrower than the last digit")]
+)
+def test_the_book_shows_an_interval_that_rounding_hides(low, high, printed):
+    shown = write_claim(
+        {**AT_LEAST_TWO, "estimate": 2.5, "low": low, "high": high, "seeds": 5, "verdict": "mixed"}
+    )
+    assert f"<strong>2.5</strong>, 95 % interval {printed} over 5 seeds." in shown
 
 
 def test_unknown_claims_and_impossible_intervals_are_refused(tmp_path, monkeypatch):
