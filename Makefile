@@ -33,11 +33,12 @@ zip: book  ## the built book as one file: unpack it anywhere and open index.html
 lab: env  ## open the chapters in JupyterLab
 	@$(RUN) jupyterlab --notebook-dir=chapters
 
-check: env  ## fast checks: ruff, spelling, notebooks
+check: env  ## fast checks: ruff, spelling, notebooks, type hints
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(BIN)/codespell
 	@$(BIN)/python tools/lint_notebooks.py chapters/*.ipynb
+	@$(RUN) mypy
 	@echo "All fast checks passed."
 
 test: check book  ## everything CI runs: fast checks, unit tests, notebooks re-executed, the built book in a browser

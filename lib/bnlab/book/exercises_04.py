@@ -20,6 +20,7 @@ def _reached(
     steps: Sequence[float],
     accuracies: Sequence[float],
     target: float,
+    *,
     place: Callable[[float], float] = lambda share: share,
     never: float = math.inf,
 ) -> float:

@@ -66,9 +66,7 @@ by_function(
             lambda loss, theta, gradient, steps: _band_at(loss, theta, gradient, [0.0, *steps])
         ),
         "This is the width of the band; return its two edges.": (
-            lambda loss, theta, gradient, steps: (lambda low, high: high - low)(
-                *_band_at(loss, theta, gradient, steps)
-            )
+            lambda *case: max(_band_at(*case)) - min(_band_at(*case))
         ),
     },
     tolerance=1e-6,

@@ -37,7 +37,7 @@ by_function(
 
 
 def _length(
-    length: float, lr: float, gradient: float, steps: int, times: Callable = lambda w: 1 / w
+    length: float, lr: float, gradient: float, steps: int, *, times: Callable = lambda w: 1 / w
 ) -> float:
     for _ in range(steps):
         length = math.hypot(length, lr * gradient * times(length))

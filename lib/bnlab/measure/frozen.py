@@ -77,7 +77,7 @@ class Snapshot(ForwardState):
             for parameter in model.parameters()
         ]
 
-    def parameter_values(self) -> dict[nn.Parameter, Tensor]:
+    def parameter_values(self) -> dict[Tensor, Tensor]:
         """The value of every parameter at the moment of the snapshot."""
         return {parameter: values for parameter, _, values in self._parameters}
 

@@ -308,7 +308,8 @@ def slice2d(
         values = start.parameter_values()
         losses = []
         for alpha in rows:
-            shifted = {p: torch.add(values[p], d, alpha=alpha) for p, d in zip(parameters, d1, strict=True)}
+            moved = zip(parameters, d1, strict=True)
+            shifted: dict[Tensor, Tensor] = {p: torch.add(values[p], d, alpha=alpha) for p, d in moved}
             losses.append(_losses(model, loss, start, parameters, shifted, d2, columns))
     return Slice2D(np.array(rows), np.array(columns), np.array(losses), (d1, d2))
 
@@ -318,7 +319,7 @@ def _losses(
     loss: Loss,
     start: ForwardState,
     parameters: Sequence[nn.Parameter],
-    values: dict[nn.Parameter, Tensor],
+    values: dict[Tensor, Tensor],
     direction: Sequence[Tensor],
     steps: list[float],
 ) -> list[float]:
@@ -333,7 +334,7 @@ def _losses(
 
 def move(
     parameters: Sequence[nn.Parameter],
-    values: dict[nn.Parameter, Tensor],
+    values: dict[Tensor, Tensor],
     direction: Sequence[Tensor],
     step_size: float,
 ) -> None:

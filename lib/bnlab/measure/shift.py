@@ -1,6 +1,6 @@
 """Internal covariate shift as a change of gradients: [2] Definition 2.1."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -85,18 +85,18 @@ def internal_covariate_shift(
         )
     with frozen(model) as start:
         parameters = list(model.parameters())
-        position = {parameter: i for i, parameter in enumerate(parameters)}
+        position: dict[Tensor, int] = {parameter: i for i, parameter in enumerate(parameters)}
         layers = _weights(model)
         chain = _Chain(model)
 
         differentiable = trainable(model)
         with chain.recorded():
             _, gradient = value_and_used_gradient(model, loss, differentiable)
-        before = {}
-        for parameter, g in zip(differentiable, gradient, strict=True):
-            before[parameter] = torch.zeros_like(parameter) if g is None else g
+        before: dict[Tensor, Tensor] = {}
+        for parameter, used in zip(differentiable, gradient, strict=True):
+            before[parameter] = torch.zeros_like(parameter) if used is None else used
             # A copy, since gradient clipping works in place; None where an optimizer must see None.
-            parameter.grad = None if g is None else g.clone()
+            parameter.grad = None if used is None else used.clone()
         start.rewind()
         step(model)
         after = [parameter.detach().clone() for parameter in parameters]
@@ -110,7 +110,7 @@ def internal_covariate_shift(
                 parameter.data.copy_(value)
             updated = max(updated, earlier)
             g = [before[parameter] for parameter in weight]
-            g_shifted = g
+            g_shifted: Sequence[Tensor] = g
             if earlier > 0:
                 start.rewind()
                 chain.advance_to(first)
@@ -122,15 +122,15 @@ def internal_covariate_shift(
     return {name: shifts[name] for name in layers}
 
 
-def _weights(model: nn.Module) -> dict[str, tuple[nn.Parameter, list[nn.Parameter]]]:
+def _weights(model: nn.Module) -> dict[str, tuple[Tensor, list[Tensor]]]:
     """Of every linear and convolutional layer: where it begins, and the parameters behind its weight."""
-    weights = {}
+    weights: dict[str, tuple[Tensor, list[Tensor]]] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | _ConvNd):
             if parametrize.is_parametrized(module, "weight"):
                 # Its parameters come after the layer's own bias, which is no earlier layer.
-                first = next(module.parameters())
-                behind = list(module.parametrizations.weight.parameters())
+                first: Tensor = next(module.parameters())
+                behind: list[Tensor] = list(module.get_submodule("parametrizations.weight").parameters())
             else:
                 first = module.weight
                 behind = [module.weight]
@@ -155,8 +155,8 @@ class _Chain:
         self._model = model
         self._items = _items(model)
         self._done = 0  # items[:done] have run, with updated parameters
-        self._activation: Tensor | None = None  # what they gave
-        self._random: RandomState | None = None  # and left the random generators in
+        self._activation: Tensor  # what they gave
+        self._random: RandomState  # and left the random generators in
 
     @contextmanager
     def _forward(self, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
@@ -195,7 +195,7 @@ class _Chain:
             self._items = [self._model]
 
     @torch.no_grad()
-    def advance_to(self, parameter: nn.Parameter) -> None:
+    def advance_to(self, parameter: Tensor) -> None:
         """Run the items in front of the first that holds `parameter`, with the parameters they have now."""
         if len(self._items) == 1:
             return
@@ -233,13 +233,15 @@ def _items(model: nn.Module) -> list[nn.Module]:
 
 
 def _flatten(module: nn.Module) -> list[nn.Module]:
-    plain = (
-        type(module).forward is nn.Sequential.forward
+    if (
+        isinstance(module, nn.Sequential)
+        and type(module).forward is nn.Sequential.forward
         and "forward" not in vars(module)
         and len(module) > 0
         and not module._forward_hooks
         and not module._forward_pre_hooks
         and not module._backward_hooks
         and not module._backward_pre_hooks
-    )
-    return [item for child in module for item in _flatten(child)] if plain else [module]
+    ):
+        return [item for child in module for item in _flatten(child)]
+    return [module]

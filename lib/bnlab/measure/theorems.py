@@ -325,8 +325,8 @@ def scale_invariance(
         with torch.enable_grad():
             y = inputs @ weight.T
             output = (y - y.mean(0)) / torch.sqrt(y.var(0, correction=0) + eps)
-            gradients = torch.autograd.grad(_scalar(loss(output)), [inputs, weight])
-        return output, *gradients
+            of_inputs, of_weight = torch.autograd.grad(_scalar(loss(output)), [inputs, weight])
+        return output, of_inputs, of_weight
 
     output, input_gradient, weight_gradient = layer(weight)
     output_scaled, input_gradient_scaled, weight_gradient_scaled = layer(scale * weight)

@@ -37,6 +37,11 @@ class ChannelNorm(nn.Module):
     spread = "running_var"  # the buffer that holds the running measure of spread
     _version = 2  # of the state_dict, as in PyTorch: 2 added num_batches_tracked
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+    running_mean: Tensor  # this and the next are None where nothing is tracked
+    num_batches_tracked: Tensor
+
     def __init__(
         self,
         num_features: int,
@@ -166,6 +171,8 @@ class BatchNorm(ChannelNorm):
     ...
     ValueError: Expected more than 1 value per channel when training, got input size [1, 1]
     """
+
+    running_var: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x, range(2, 6))
@@ -358,6 +365,7 @@ class LpBatchNorm(ChannelNorm):
     """
 
     spread = "running_norm"
+    running_norm: Tensor
 
     def __init__(self, num_features: int, p: float, *args, **kwargs) -> None:
         if not p >= 1:

@@ -73,10 +73,10 @@ def convert(model: nn.Module, factory: Callable[[int], nn.Module]) -> nn.Module:
         kinds = ", ".join(sorted({t.__name__.lstrip("_") for t in _BY_CHANNEL + _TRAILING}))
         raise ValueError(f"found no normalization layer in {type(model).__name__}; looked for {kinds}")
     # All new layers are made before the first is put in: a factory that fails leaves the model whole.
-    new_layers = {old: _replace(old, factory, home) for old in old_layers}
+    new_layers: dict[nn.Module, nn.Module] = {old: _replace(old, factory, home) for old in old_layers}
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
-            if child in new_layers:
+            if child is not None and child in new_layers:
                 parent._modules[name] = new_layers[child]
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
@@ -87,11 +87,10 @@ def convert(model: nn.Module, factory: Callable[[int], nn.Module]) -> nn.Module:
 
 
 def _replace(old: nn.Module, factory: Callable[[int], nn.Module], home: Tensor | None) -> nn.Module:
-    trailing = isinstance(old, _TRAILING)
-    if trailing:
+    if isinstance(old, _TRAILING):
         channels = old.normalized_shape[0]
     else:
-        channels = old.num_channels if hasattr(old, "num_channels") else old.num_features
+        channels = getattr(old, "num_channels" if hasattr(old, "num_channels") else "num_features")
     if not channels:
         raise ValueError(
             f"{type(old).__name__} does not know its number of channels yet: run one batch through the model"
@@ -110,4 +109,4 @@ def _replace(old: nn.Module, factory: Callable[[int], nn.Module], home: Tensor |
                 t.copy_(own[name])
                 if isinstance(t, nn.Parameter):
                     t.requires_grad_(own[name].requires_grad)
-    return OnTrailing(new, tuple(old.normalized_shape)) if trailing else new
+    return OnTrailing(new, tuple(old.normalized_shape)) if isinstance(old, _TRAILING) else new

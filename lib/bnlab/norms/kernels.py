@@ -124,11 +124,12 @@ class _Normalize(torch.autograd.Function):
                 _gradient(g, part, w, m, i, dims, out)[1:]
                 for g, part, m, i, out in slices(grad, x, mean, invstd, dx)
             ]
-            dweight, dbias = (sum(t) for t in zip(*parts, strict=True)) if w is not None else (None, None)
+            if w is not None:
+                dweight, dbias = (sum(t) for t in zip(*parts, strict=True))
         _, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        dweight = _to(dweight.view(-1), weight.dtype) if needs_weight else None
-        dbias = _to(dbias.view(-1), weight.dtype) if needs_bias else None
-        return _to(dx, x.dtype), dweight, dbias, None, None, None
+        to_weight = _to(dweight.view(-1), weight.dtype) if needs_weight else None
+        to_bias = _to(dbias.view(-1), weight.dtype) if needs_bias else None
+        return _to(dx, x.dtype), to_weight, to_bias, None, None, None
 
 
 def _standardize(x, w, b, dims, eps, out=None):
@@ -208,9 +209,9 @@ class _NormalizeRows(torch.autograd.Function):
         else:
             dx, dweight, dbias = _gradient_of_rows(grad, x, weight, mean, invstd, size)
         _, needs_weight, needs_bias = ctx.needs_input_grad[:3]
-        dweight = _to(dweight.view(weight.shape), weight.dtype) if needs_weight else None
-        dbias = _to(dbias.view(weight.shape), weight.dtype) if needs_bias else None
-        return dx, dweight, dbias, None, None, None
+        to_weight = _to(dweight.view(weight.shape), weight.dtype) if needs_weight else None
+        to_bias = _to(dbias.view(weight.shape), weight.dtype) if needs_bias else None
+        return dx, to_weight, to_bias, None, None, None
 
 
 def _gradient_of_rows(grad, x, weight, mean, invstd, size):
@@ -275,9 +276,9 @@ class _LpNormalize(torch.autograd.Function):
         dx = _norm_slope(x, norm, ctx.p, dims, out=dx).mul_(dweight * scale / -count)
         dx = _to(dx.addcmul_(grad, scale).sub_(dbias * scale / count), dtype)
         _, needs_weight, needs_bias, _, _ = ctx.needs_input_grad
-        dweight = _to(dweight.view(-1), weight.dtype) if needs_weight else None
-        dbias = _to(dbias.view(-1), bias.dtype) if needs_bias else None
-        return dx, dweight, dbias, None, None
+        to_weight = _to(dweight.view(-1), weight.dtype) if needs_weight else None
+        to_bias = _to(dbias.view(-1), bias.dtype) if needs_bias else None
+        return dx, to_weight, to_bias, None, None
 
 
 def _average_norm(x: Tensor, p: float, dims: tuple[int, ...]) -> Tensor:

@@ -21,6 +21,8 @@ from .kernels import normalize, normalize_rows, statistics_dtype
 class _TrailingNorm(nn.Module):
     """What LayerNorm and RMSNorm share: the trailing dimensions, and a weight for each value in them."""
 
+    weight: nn.Parameter | None
+
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -77,6 +79,8 @@ class LayerNorm(_TrailingNorm):
             [-1.,  1.]])
     """
 
+    bias: nn.Parameter | None
+
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -87,7 +91,7 @@ class LayerNorm(_TrailingNorm):
         dtype=None,
     ) -> None:
         super().__init__(normalized_shape, eps, elementwise_affine, device, dtype)
-        shift = torch.zeros_like(self.weight) if elementwise_affine and bias else None
+        shift = None if self.weight is None or not bias else torch.zeros_like(self.weight)
         self.register_parameter("bias", None if shift is None else nn.Parameter(shift))
 
     def reset_parameters(self) -> None:
@@ -182,6 +186,9 @@ class GroupNorm(nn.Module):
     tensor([[-1.,  1., -1.,  1.]])
     """
 
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
     def __init__(
         self,
         num_groups: int,
@@ -202,7 +209,8 @@ class GroupNorm(nn.Module):
         self.affine = affine
         weight = torch.ones(num_channels, device=device, dtype=dtype) if affine else None
         self.register_parameter("weight", None if weight is None else nn.Parameter(weight))
-        self.register_parameter("bias", nn.Parameter(torch.zeros_like(weight)) if affine and bias else None)
+        shift = None if weight is None or not bias else torch.zeros_like(weight)
+        self.register_parameter("bias", None if shift is None else nn.Parameter(shift))
 
     def reset_parameters(self) -> None:
         """Set the weight to 1 and the bias to 0."""
@@ -267,6 +275,8 @@ class InstanceNorm(ChannelNorm):
     tensor([[[-1.,  1.],
              [-1.,  1.]]])
     """
+
+    running_var: Tensor
 
     def __init__(
         self,

@@ -266,11 +266,12 @@ def extract_cifar(archive: Path, folder: Path) -> None:
             if Path(member.name).is_absolute() or ".." in parts:
                 raise ValueError(f"{archive}: member {member.name!r} leaves the folder; archive refused")
             if len(parts) == 2 and parts[0] == CIFAR_FOLDER and parts[1] in wanted:
-                if not member.isfile():
+                source = tar.extractfile(member) if member.isfile() else None
+                if source is None:
                     raise ValueError(
                         f"{archive}: member {member.name!r} is not a plain file; archive refused"
                     )
-                with tar.extractfile(member) as source, open(complete / parts[1], "wb") as target:
+                with source, open(complete / parts[1], "wb") as target:
                     shutil.copyfileobj(source, target)
                 found.add(parts[1])
         if missing := sorted(set(wanted) - found):

@@ -117,7 +117,7 @@ def _prepare_gradient(context: Context) -> float:
     if context.gradient is None:
         value, gradient = value_and_gradient(context.model, context.loss, trainable(context.model))
         loss = value.item()
-    elif context.advanced is None:
+    elif context.advanced is None or context.loss0 is None:
         with torch.no_grad():
             gradient, loss = context.gradient, evaluate(context.model, context.loss).item()
     else:

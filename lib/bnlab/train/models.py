@@ -12,14 +12,17 @@ deviation of a Gaussian. Networks of one seed share their weights whatever `norm
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from math import sqrt
+from typing import Literal
 
 import torch
 from torch import nn
 
 Norm = Callable[[int], nn.Module] | None
 
-VGG_A = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
-VGG_16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
+Plan = tuple[int | Literal["M"], ...]
+
+VGG_A: Plan = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
+VGG_16: Plan = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 
 SCHEMES = {
     "he": lambda fan_in, fan_out: sqrt(2 / fan_in),
@@ -64,7 +67,7 @@ def conv_net(
 
 
 def vgg(
-    plan: Sequence[int | str] = VGG_A,
+    plan: Plan = VGG_A,
     *,
     width: float = 1.0,
     norm: Norm = None,
@@ -93,7 +96,9 @@ def vgg(
     hidden = max(1, round(512 * width))
     layers += [nn.Flatten(), block(nn.Linear(before, hidden), hidden, norm, nn.ReLU)]
     layers += [block(nn.Linear(hidden, hidden), hidden, norm, nn.ReLU), nn.Linear(hidden, 10)]
-    return initialise(nn.Sequential(*layers), init, seed).to(memory_format=torch.channels_last)
+    return initialise(nn.Sequential(*layers), init, seed).to(
+        memory_format=torch.channels_last  # type: ignore[call-overload]  # torch's hints lack this form
+    )
 
 
 def deep_linear(
@@ -117,7 +122,7 @@ def block(layer: nn.Module, features: int, norm: Norm, activation: Callable[[], 
         return nn.Sequential(layer, activation())
     normalization = norm(features)
     if getattr(normalization, "bias", None) is not None:
-        layer.bias = None  # batch normalization cancels it; the rule is the same for all
+        layer.register_parameter("bias", None)  # batch normalization cancels it; the rule is the same for all
     return nn.Sequential(layer, normalization, activation())
 
 

@@ -98,16 +98,16 @@ def shift_parts(scale: str, device: str) -> list[Part]:
 
 def _deep_linear(runs: Iterable[tuple[str, float]], device: str) -> Part:
     """The same at both scales: 10,000 steps are the paper's."""
-    fixed = {"steps": 10_000, "every": 100, "device": device}
-    return Part(experiments.deep_linear, [{"network": n, "lr": lr} | fixed for n, lr in runs])
+    fixed: Settings = {"steps": 10_000, "every": 100, "device": device}
+    return Part(experiments.deep_linear, [{"network": n, "lr": lr, **fixed} for n, lr in runs])
 
 
 def _vgg(runs: Iterable[tuple[str, float]], scale: str, device: str) -> Part:
-    shape = {
+    shapes: dict[str, Settings] = {
         "paper": {"plan": "16", "width": 1.0, "steps": 15_000, "every": 100},
         "laptop": {"plan": "A", "width": 0.25, "steps": 1_000, "every": 20},
-    }[scale]
-    grid = [{"network": n, "lr": lr, "device": device} | shape for n, lr in runs]
+    }
+    grid: list[Settings] = [{"network": n, "lr": lr, "device": device, **shapes[scale]} for n, lr in runs]
     return Part(experiments.vgg_cifar10, grid)
 
 
@@ -115,7 +115,7 @@ def alternatives_parts(scale: str, device: str) -> list[Part]:
     """Every normalization at seven learning rates over three decades, and three batch sizes."""
     learning_rates = [round(10 ** (exponent / 2), 4) for exponent in range(-5, 2)]  # 0.0032 to 3.2
     steps = {"paper": {4: 9000, 32: 4500, 256: 1500}, "laptop": {4: 400, 32: 200, 256: 60}}[scale]
-    grid = [
+    grid: list[Settings] = [
         {"network": n, "lr": lr, "batch_size": size, "steps": count, "device": device}
         for size, count in steps.items()
         for n in experiments.ALTERNATIVES
@@ -281,8 +281,8 @@ def dataset_checksum(name: str) -> dict[str, str]:
     """sha256 of the tensors of each split; of seed 0 where the data is drawn."""
     if name == "gaussian":
         return {"seed 0": data.checksum(*data.gaussian_regression(seed=0))}
-    load_split = {"cifar10": data.cifar10, "fashion_mnist": data.fashion_mnist}[name]
-    return {split: data.checksum(*load_split(split)) for split in data.SPLITS}
+    load: dict[str, Callable] = {"cifar10": data.cifar10, "fashion_mnist": data.fashion_mnist}
+    return {split: data.checksum(*load[name](split)) for split in data.SPLITS}
 
 
 def device_name(device: str) -> str:
