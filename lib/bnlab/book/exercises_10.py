@@ -102,7 +102,7 @@ by_function(
             lambda betas, lengths: betas[1] * lengths[1] ** 2 - betas[0] * lengths[0] ** 2
         ),
     },
-    praise="A number that no rescaling can change.",
+    praise="A number that no common factor can change.",
 )
 
 by_function(
