@@ -11,11 +11,11 @@ BOOK := _build/html/index.html
 export OMP_NUM_THREADS := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env book zip lab test check bench record clean
+.PHONY: help env book zip pdf lab test check lighthouse bench record clean
 
 help:  ## list the targets
 	@echo "Batch Normalization, Measured"
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 env:  ## make or update the environment in .venv
 	@bash tools/environment.sh "$(PYTHON)"
@@ -29,6 +29,9 @@ book: env  ## build the book into _build/html and print its address
 
 zip: book  ## the built book as one file: unpack it anywhere and open index.html
 	@$(BIN)/python -c 'import pathlib, shutil; print("The book:", shutil.make_archive("_build/batch-normalization-measured", "zip", "_build/html"))'
+
+pdf: book  ## the whole book as one PDF, printed by Chromium
+	@$(BIN)/python tools/print_book.py
 
 lab: env  ## open the chapters in JupyterLab
 	@$(RUN) jupyterlab --notebook-dir=chapters
@@ -50,6 +53,9 @@ test: check book  ## everything CI runs: fast checks, unit tests, notebooks re-e
 	    --nbval-sanitize-with tests/nbval.cfg chapters
 	@echo "The built book, in a browser with the network cut ..."
 	@$(RUN) pytest -q -m browser tests
+
+lighthouse: book  ## rate every page with Lighthouse (needs node and Chromium): make lighthouse PAGES="chapters/api"
+	@$(BIN)/python tools/lighthouse.py $(PAGES)
 
 bench: env  ## races against the floor and the peers
 	@missed=0; for race in benchmarks/*.py; do $(BIN)/python "$$race" || missed=1; done; exit $$missed

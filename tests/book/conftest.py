@@ -41,7 +41,7 @@ class Page:
     KNOWN = ("THEBE_JS_URL",)
 
     def __init__(self, context):
-        self.requests, self.errors = [], []
+        self.requests, self.files, self.errors = [], set(), []
         context.route("**/*", self._only_files)
         self.tab = context.new_page()
         self.tab.on("console", lambda message: message.type == "error" and self._note(message.text))
@@ -54,6 +54,7 @@ class Page:
 
     def _only_files(self, route):
         if route.request.url.startswith(("file:", "data:", "blob:")):
+            self.files.add(route.request.url)
             route.continue_()
         else:
             self.requests.append(route.request.url)
@@ -66,6 +67,18 @@ class Page:
         self.tab.wait_for_load_state("load")
         return self
 
+    def show(self, width, theme):
+        """Turn the open page to another width and theme."""
+        self.tab.set_viewport_size({"width": width, "height": 900})
+        self.tab.emulate_media(color_scheme=theme)
+        self.tab.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
+        self.tab.wait_for_timeout(700)  # the theme waits until a change of size is over
+        return self.tab
+
+
+def offline_window(browser, width=1280, theme="light"):
+    return browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, offline=True)
+
 
 @pytest.fixture
 def open_page(browser):
@@ -73,12 +86,17 @@ def open_page(browser):
     contexts = []
 
     def opener(path, width=1280, theme="light"):
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=theme, offline=True
-        )
-        contexts.append(context)
-        return Page(context).open(path)
+        contexts.append(offline_window(browser, width, theme))
+        return Page(contexts[-1]).open(path)
 
     yield opener
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser, request):
+    """The page that the test names, opened once for all tests of the module: opening takes long."""
+    context = offline_window(browser)
+    yield Page(context).open(request.param)
+    context.close()

@@ -1,8 +1,12 @@
 """What the Sphinx extension of the book does with its settings."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from docutils.core import publish_doctree
+from PIL import Image
 from sphinx.errors import ConfigError
 
 from bnlab.book import sphinx_ext
@@ -29,3 +33,51 @@ def test_an_address_turns_on_source_binder_and_colab(monkeypatch):
 def test_an_address_that_is_none_is_refused(monkeypatch):
     with pytest.raises(ConfigError, match=r"BOOK_REPOSITORY must be an https address .*'someone/book'"):
         options(monkeypatch, "someone/book")
+
+
+def metatags(monkeypatch, address):
+    monkeypatch.setenv("BOOK_REPOSITORY", address)
+    page = {"title": "A page", "script_files": []}
+    sphinx_ext.finish_page(
+        None, "page", "page.html", page, publish_doctree("A paragraph of some length. " * 4)
+    )
+    return page["metatags"]
+
+
+def test_the_social_picture_needs_the_public_address(monkeypatch):
+    assert "og:image" not in metatags(monkeypatch, "")
+    assert "og:image" not in metatags(monkeypatch, "https://example.org/someone/book")
+
+
+def test_the_social_picture_has_its_full_address_and_is_large_enough(monkeypatch):
+    tags = metatags(monkeypatch, "https://github.com/Someone/book/")
+    (address,) = re.findall(r'<meta property="og:image" content="([^"]+)">', tags)
+    assert address == "https://someone.github.io/book/_static/social.png"
+    picture = Path(__file__).parents[2] / "assets" / "static" / "social.png"
+    with Image.open(picture) as opened:
+        assert opened.size == (1200, 630)
+    assert picture.stat().st_size < 300_000
+
+
+def test_only_wide_figures_are_marked():
+    figure = '<figure class="bn-figure"><img src="data:" alt="A line." width="{}"></figure>'
+    for width in (614, 650, 651, 806):
+        marked = sphinx_ext.WIDE_FIGURE.sub(sphinx_ext.keep_legible, figure.format(width))
+        assert f'width="{width}"' in marked
+        assert (f"--width: {width}px" in marked) == (width > 650)
+
+
+def test_icons_that_nothing_names_are_left_out(tmp_path):
+    scripts = tmp_path / "_static" / "scripts"
+    scripts.mkdir(parents=True)
+    script = scripts / "fontawesome.js"
+    script.write_text(
+        'var p={0:[320,512,[],"30","M0 1z"],"500px":[448,512,[],"f26e","M1z"],'
+        'bars:[448,512,["navicon"],"f0c9","M2z"],'
+        '"circle-left":[512,512,["arrow-left"],"f0a8",["M3z","M4z"]],sun:[512,512,[],"f185","M5z"]};'
+    )
+    (tmp_path / "page.html").write_text('<i class="fas fa-arrow-left"></i><i class="fa-solid fa-sun"></i>')
+    sphinx_ext.trim_icons(SimpleNamespace(outdir=tmp_path), None)
+    assert script.read_text() == (
+        'var p={"circle-left":[512,512,["arrow-left"],"f0a8",["M3z","M4z"]],sun:[512,512,[],"f185","M5z"]};'
+    )

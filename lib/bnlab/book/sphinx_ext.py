@@ -1,15 +1,18 @@
 """Sphinx extension of the book: every page works with the network cut.
 
 It brings MathJax and Vega into the build from installed packages, loads each only on the pages that use
-it, writes Altair charts as labelled figures, and drops scripts that would ask another host.
+it, writes Altair charts as labelled figures, and drops scripts that would ask another host and icons that
+nothing draws.
 """
 
 import html
 import json
 import os
+import re
 import shutil
 from importlib.metadata import files
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import vl_convert
 from docutils import nodes
@@ -23,6 +26,17 @@ from bnlab.book.claims import CLAIM_MIME
 from bnlab.book.figures import VEGA_MIME
 
 VEGA_MARK = "bn-vega"
+# A figure wider than this (CSS pixels) that shrank to the 342 of a phone would have letters under 7 pixels.
+PHONE_LEGIBLE = 650
+# "name":[width,height,["other name"],"code point","path"], as the theme's script of icons has them
+ICON = re.compile(
+    r'(?<=[{,])("[a-z0-9-]+"|[a-z0-9]+):\[\d+,\d+,(\[[^\]]*\]),"[^"]*",(?:"[^"]*"|\[[^\]]*\])\],?'
+)
+WIDE_FIGURE = re.compile(r'<figure class="bn-figure">(?P<opening><img [^>]*?)width="(?P<width>\d+)"')
+SOCIAL_ALT = (
+    "Loss along the gradient while a network trains: a wide band without batch normalization, "
+    "a narrow and lower one with it."
+)
 MATHJAX_PARTS = ("/tex-chtml.js", ".woff")  # the TeX input, the HTML output, and its fonts
 
 
@@ -99,6 +113,15 @@ def add_vendor_folder(app: Sphinx, config: Config) -> None:
     config.html_static_path.append(os.path.relpath(vendor, app.confdir))
 
 
+def public_address() -> str:
+    """Where GitHub publishes the book, from BOOK_REPOSITORY; nothing for a repository elsewhere."""
+    address = urlsplit(os.environ.get("BOOK_REPOSITORY", "").rstrip("/"))
+    if address.netloc != "github.com":
+        return ""
+    owner, name = address.path.strip("/").split("/")
+    return f"https://{owner.lower()}.github.io/{name}/"
+
+
 def offer_repository(app: Sphinx, config: Config) -> None:
     """With the address of the repository in BOOK_REPOSITORY: buttons for the source, Binder and Colab."""
     address = os.environ.get("BOOK_REPOSITORY", "").rstrip("/")
@@ -131,6 +154,14 @@ def description(doctree: nodes.document) -> str:
     return ""
 
 
+def keep_legible(figure: re.Match) -> str:
+    """A wide figure says how wide it is: a phone scrolls it inside its box instead of shrinking it."""
+    opening, width = figure["opening"], int(figure["width"])
+    if width <= PHONE_LEGIBLE:
+        return figure[0]
+    return f'<figure class="bn-figure bn-wide" style="--width: {width}px">{opening}width="{width}"'
+
+
 def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
     """Describe the page, load Vega where a chart is, drop the scripts of sphinx-thebe: they want a kernel."""
     if doctree is not None:
@@ -140,11 +171,21 @@ def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: n
             f'<meta name="description" content="{about}"><meta property="og:title" content="{title}">'
             f'<meta property="og:description" content="{about}"><meta property="og:type" content="article">'
         )
+        if public_address():  # other sites fetch the picture, so its address has to be a full one
+            context["metatags"] += (
+                f'<meta property="og:image" content="{public_address()}_static/social.png">'
+                f'<meta property="og:image:alt" content="{SOCIAL_ALT}">'
+                '<meta name="twitter:card" content="summary_large_image">'
+            )
     if "body" in context:
-        # docutils calls a bibliography a list, whose children are then no list items: axe rightly objects.
-        context["body"] = context["body"].replace(
+        # docutils calls a bibliography a list, whose children are then no list items, and its entries by
+        # a withdrawn role; the empty corner of a table is no header. axe rightly objects.
+        body = context["body"].replace(
             '<div role="list" class="citation-list">', '<div class="citation-list">'
         )
+        body = body.replace(' role="doc-biblioentry"', "")
+        body = re.sub(r"<th\b[^>]*>(\s|<p>|</p>)*</th>", "<td></td>", body)
+        context["body"] = WIDE_FIGURE.sub(keep_legible, body)
     context["script_files"][:] = [
         script
         for script in context["script_files"]
@@ -156,9 +197,26 @@ def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: n
         app.add_js_file("vega/charts.js", loading_method="defer")
 
 
+def trim_icons(app: Sphinx, exception: Exception | None) -> None:
+    """Keep of the theme's script of all icons those that a page or another script names: 20 kB for 540."""
+    script = Path(app.outdir) / "_static" / "scripts" / "fontawesome.js"
+    if exception or not script.exists():
+        return
+    named = set()
+    for path in (*Path(app.outdir).rglob("*.html"), *script.parent.parent.rglob("*.js")):
+        if path != script:
+            named.update(re.findall(r"\bfa-([a-z0-9-]+)", path.read_text(encoding="utf-8")))
+    text = script.read_text(encoding="utf-8")
+    trimmed = ICON.sub(
+        lambda icon: icon[0] if named & set(re.findall('[^][",]+', icon[1] + icon[2])) else "", text
+    )
+    script.write_text(trimmed, encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict:
     app.add_role("measured", MeasuredRole())
     app.connect("config-inited", offer_repository, priority=940)
     app.connect("config-inited", add_vendor_folder, priority=950)
     app.connect("html-page-context", finish_page, priority=900)
+    app.connect("build-finished", trim_icons)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
