@@ -59,6 +59,20 @@ def test_the_social_picture_has_its_full_address_and_is_large_enough(monkeypatch
     assert picture.stat().st_size < 300_000
 
 
+@pytest.mark.parametrize(
+    ("repository", "public"),
+    [
+        ("https://github.com/someone/book/", "https://someone.github.io/book/"),
+        ("https://github.com/someone/someone.github.io", "https://someone.github.io/"),
+        ("https://github.com/someone", ""),
+        ("https://example.org/someone/book", ""),
+    ],
+)
+def test_public_address(monkeypatch, repository, public):
+    monkeypatch.setenv("BOOK_REPOSITORY", repository)
+    assert sphinx_ext.public_address() == public
+
+
 def test_only_wide_figures_are_marked():
     figure = '<figure class="bn-figure"><img src="data:" alt="A line." width="{}"></figure>'
     for width in (614, 650, 651, 806):

@@ -115,11 +115,12 @@ def add_vendor_folder(app: Sphinx, config: Config) -> None:
 
 def public_address() -> str:
     """Where GitHub publishes the book, from BOOK_REPOSITORY; nothing for a repository elsewhere."""
-    address = urlsplit(os.environ.get("BOOK_REPOSITORY", "").rstrip("/"))
-    if address.netloc != "github.com":
+    address = urlsplit(os.environ.get("BOOK_REPOSITORY", ""))
+    owner, _, name = address.path.strip("/").partition("/")
+    if address.netloc != "github.com" or not name:
         return ""
-    owner, name = address.path.strip("/").split("/")
-    return f"https://{owner.lower()}.github.io/{name}/"
+    host = f"{owner.lower()}.github.io"
+    return f"https://{host}/" if name.lower() == host else f"https://{host}/{name}/"
 
 
 def offer_repository(app: Sphinx, config: Config) -> None:
@@ -202,7 +203,7 @@ def trim_icons(app: Sphinx, exception: Exception | None) -> None:
     script = Path(app.outdir) / "_static" / "scripts" / "fontawesome.js"
     if exception or not script.exists():
         return
-    named = set()
+    named: set[str] = set()
     for path in (*Path(app.outdir).rglob("*.html"), *script.parent.parent.rglob("*.js")):
         if path != script:
             named.update(re.findall(r"\bfa-([a-z0-9-]+)", path.read_text(encoding="utf-8")))
