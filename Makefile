@@ -23,7 +23,8 @@ env:  ## make or update the environment in .venv
 book: env  ## build the book into _build/html and print its address
 	@echo "Building the book ..."
 	@mkdir -p _build
-	@$(BIN)/jupyter-book build . -W -n --keep-going --all --quiet >_build/book.log 2>&1 \
+	@! command -v flock >/dev/null || { exec 9>_build/lock; flock 9; }; \
+	$(BIN)/jupyter-book build . -W -n --keep-going --all --quiet >_build/book.log 2>&1 \
 	    || { cat _build/book.log; echo "make: the book was not built, see the warnings above" >&2; exit 1; }
 	@$(BIN)/python -c 'import pathlib; print("The book:", pathlib.Path("$(BOOK)").resolve().as_uri())'
 
@@ -46,8 +47,11 @@ check: env  ## fast checks: ruff, spelling, notebooks, type hints
 
 test: check book  ## everything CI runs: fast checks, unit tests, notebooks re-executed, the built book in a browser
 	@echo "Unit tests and examples in docstrings ..."
-	@$(RUN) pytest -q -n 2 -m "not browser" tests
-	@$(RUN) pytest -q -n 2 --doctest-modules lib
+	@rm -f _build/coverage*
+	@$(RUN) coverage run -m pytest -q -n 2 -m "not browser" tests
+	@$(RUN) coverage run -m pytest -q -n 2 --doctest-modules lib
+	@$(RUN) coverage combine -q
+	@$(RUN) coverage report --skip-covered
 	@echo "Every notebook, re-executed and compared ..."
 	@$(RUN) pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=600 \
 	    --nbval-sanitize-with tests/nbval.cfg chapters
@@ -61,7 +65,7 @@ bench: env  ## races against the floor and the peers
 	@missed=0; for race in benchmarks/*.py; do $(BIN)/python "$$race" || missed=1; done; exit $$missed
 
 record: env  ## remake a recording: make record NAME=deep-linear
-	@$(RUN) bnlab.train.record $(if $(NAME),$(NAME),--list)
+	@$(RUN) bnlab.train.record $(if $(NAME),"$(NAME)",--list)
 
 clean:  ## remove the built book and the environment
 	rm -rf _build .venv

@@ -10,6 +10,11 @@ if [ -z "$python" ] || ! "$python" -c 'import sys; sys.exit(sys.version_info < (
     exit 1
 fi
 
+if [ ! -w . ]; then
+    echo "make: this folder cannot be written; read the book in it, or copy the folder and run make there" >&2
+    exit 1
+fi
+
 if command -v flock >/dev/null; then # two runs of make at once take turns
     exec 9>.venv.lock
     flock 9
@@ -24,7 +29,10 @@ else
     echo "Making the environment in .venv (a minute or two, about 2 GB) ..."
     "$python" -m venv --clear .venv
 fi
-.venv/bin/python -m pip install --quiet --constraint constraints.txt --requirement requirements.txt
-.venv/bin/python -m pip install --quiet --no-deps --editable .
+if ! .venv/bin/python -m pip install --quiet --constraint constraints.txt --requirement requirements.txt ||
+    ! .venv/bin/python -m pip install --quiet --no-deps --editable .; then
+    echo "make: pip could not install the environment (it needs a network and 2 GB of disk); then run make again" >&2
+    exit 1
+fi
 echo "$home" >.venv/home
 echo "$wanted" >.venv/ready

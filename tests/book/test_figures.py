@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from bnlab.book import show, table
+from bnlab.book import plot_band, show, table
 
 matplotlib.use("Agg")
 ALT = "A straight line rises from the lower left to the upper right."
@@ -80,3 +80,16 @@ def test_an_altair_chart_is_published_as_a_chart(monkeypatch):
     spec = chart["application/vnd.vegalite.v5+json"]
     assert spec["description"] == ALT and spec["mark"]["type"] == "line"
     assert CAPTION in caption.data
+
+
+def test_a_band_is_the_mean_and_its_student_interval():
+    seeds = np.array([[1.0, 4.0], [2.0, 4.0], [6.0, 4.0]])  # three seeds at two places
+    fig, ax = plt.subplots()
+    plot_band(ax, [10.0, 20.0], seeds, color="k", label="ours")
+    mean, half = 3.0, 4.302653 * np.sqrt(7 / 3)  # of 1, 2, 6: variance 7; t of 2 degrees of freedom
+    assert ax.lines[0].get_xydata().tolist() == [[10, mean], [20, 4]]
+    corners = ax.collections[0].get_paths()[0].vertices
+    first = corners[corners[:, 0] == 10, 1]
+    np.testing.assert_allclose([first.min(), first.max()], [mean - half, mean + half], rtol=1e-6)
+    assert [text.get_text() for text in ax.texts] == ["ours"]
+    plt.close(fig)

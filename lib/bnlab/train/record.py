@@ -297,7 +297,7 @@ def device_name(device: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bnlab.train.record", description=__doc__.split("\n")[0])
-    parser.add_argument("name", nargs="?", choices=RECORDINGS)
+    parser.add_argument("name", nargs="?", help="one of " + ", ".join(RECORDINGS))
     parser.add_argument("--list", action="store_true", help="list the recordings and stop")
     parser.add_argument("--scale", choices=("laptop", "paper"), default="laptop")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
@@ -314,8 +314,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for scale in ("laptop", "paper")
             }
             print(f"{name:14} {recording.title} ({sizes['laptop']} runs a seed)")
-    elif options.name is None:
-        parser.error("give the name of a recording, or --list")
+    elif options.name not in RECORDINGS:
+        sys.exit(f"{parser.prog}: name must be one of {', '.join(RECORDINGS)}; got {options.name!r}")
     else:
         what = {name: getattr(options, name) for name in ("scale", "device", "seeds", "store")}
         if "WORLD_SIZE" in os.environ and not compute_share(options.name, **what):

@@ -1,0 +1,252 @@
+"""The Makefile in other hands: strange paths, two at once, interrupted, an old environment, wrong Pythons.
+
+Each test works in a copy of the project. Python there is a stand-in: its `-m venv` makes an environment in no
+time out of the packages of the one that runs the tests, and its pip only writes down that it was called. What
+is tested is when the Makefile makes, renews and keeps an environment, not pip.
+"""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HERE = Path(sys.executable).parent
+NEEDED = ("make", "bash", "flock")
+
+pytestmark = pytest.mark.skipif(
+    any(shutil.which(tool) is None for tool in NEEDED), reason=f"needs {', '.join(NEEDED)}"
+)
+
+PYTHON = """#!/bin/sh
+case "$*" in
+"-m venv"*)
+    echo "venv" >>calls
+    rm -rf .venv
+    mkdir -p .venv/bin
+    cp "$0" .venv/bin/python
+    for tool in jupyter-book codespell; do
+        printf '#!/bin/sh\\nPYTHONPATH="%s/lib" exec "{here}/%s" "$@"\\n' "$PWD" $tool >.venv/bin/$tool
+        chmod +x .venv/bin/$tool
+    done ;;
+"-m pip"*)
+    echo "pip" >>calls
+    sleep "${{PIP_TAKES:-0}}" ;;
+*)
+    PYTHONPATH="{root}/lib" exec "{here}/python" "$@" ;;
+esac
+"""
+
+
+class Checkout:
+    """A copy of the project, and what its Makefile does."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        for name in filter(None, listed.stdout.split("\0")):
+            if (ROOT / name).is_file():
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, target)
+        self.python = folder.parent / "python-for-tests"
+        self.python.write_text(PYTHON.format(here=HERE, root=folder))
+        self.python.chmod(0o755)
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
+        if not any(argument.startswith("PYTHON=") for argument in arguments):
+            arguments = (f"PYTHON={self.python}", *arguments)
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        return subprocess.Popen(
+            ["make", *arguments],
+            cwd=self.folder,
+            env=inherited | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def make(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        process = self.start(*arguments, **environment)
+        out, err = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    @property
+    def calls(self) -> list[str]:
+        """What was asked of Python so far: "venv" makes an environment, "pip" fills it."""
+        log = self.folder / "calls"
+        return log.read_text().split() if log.exists() else []
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    return Checkout(tmp_path / "a checkout – Übung")
+
+
+def said(done: subprocess.CompletedProcess) -> str:
+    """The one sentence of an error: all that is printed, but for make's own last line."""
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("make: ***")]
+    assert done.returncode != 0 and len(lines) == 1, (done.returncode, lines)
+    return lines[0]
+
+
+def test_the_environment_is_made_once_and_kept(checkout):
+    assert checkout.make("env").returncode == 0
+    assert checkout.calls == ["venv", "pip", "pip"]
+    again = checkout.make("env")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+    assert checkout.calls == ["venv", "pip", "pip"]
+
+
+def test_changed_requirements_update_the_environment(checkout):
+    checkout.make("env")
+    with open(checkout.folder / "requirements.txt", "a") as file:
+        file.write("# another one\n")
+    done = checkout.make("env")
+    assert "Updating" in done.stdout and checkout.calls == ["venv", "pip", "pip", "pip", "pip"]
+
+
+@pytest.mark.parametrize("what", ["the link to python is broken", "the folder was moved", "another python"])
+def test_an_environment_that_cannot_work_is_made_anew(checkout, what):
+    checkout.make("env")
+    if what == "the link to python is broken":
+        (checkout.folder / ".venv/bin/python").unlink()
+        (checkout.folder / ".venv/bin/python").symlink_to("/nowhere/python3.11")
+    elif what == "the folder was moved":
+        checkout.folder = checkout.folder.rename(checkout.folder.with_name("elsewhere"))
+    else:
+        (checkout.folder / ".venv/home").write_text(f"{checkout.folder} Python 3.10.0\n")
+    done = checkout.make("env")
+    assert done.returncode == 0, done.stderr
+    assert checkout.calls[3:] == ["venv", "pip", "pip"]
+    assert checkout.make("env").returncode == 0 and len(checkout.calls) == 6
+
+
+def test_two_at_once_make_one_environment(checkout):
+    both = [checkout.start("env", PIP_TAKES="1") for _ in range(2)]
+    for process in both:
+        _, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+    assert checkout.calls == ["venv", "pip", "pip"]
+
+
+def interrupt(process: subprocess.Popen, with_signal: int) -> None:
+    os.killpg(process.pid, with_signal)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+
+
+@pytest.mark.parametrize("with_signal", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_installation_is_done_again(checkout, with_signal):
+    process = checkout.start("env", PIP_TAKES="60")
+    until(lambda: "pip" in checkout.calls)
+    interrupt(process, with_signal)
+    assert checkout.make("env").returncode == 0
+    assert checkout.calls == ["venv", "pip", "venv", "pip", "pip"]
+
+
+def until(condition, seconds=60):
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_missing_python_is_one_sentence(checkout):
+    sentence = said(checkout.make("PYTHON=/nowhere/python", "book"))
+    assert "Python 3.11 or newer is needed" in sentence and "make PYTHON=" in sentence
+
+
+def test_an_old_python_is_one_sentence(checkout):
+    old = checkout.folder.parent / "python3.9"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.2 && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    assert "found: Python 3.9.2" in said(checkout.make(f"PYTHON={old}", "env"))
+
+
+def test_a_failed_installation_says_what_to_do(checkout):
+    checkout.python.write_text(checkout.python.read_text().replace("sleep", "exit 1; sleep"))
+    done = checkout.make("env")
+    assert done.returncode != 0 and "run make again" in done.stderr.splitlines()[-2]
+    checkout.python.write_text(checkout.python.read_text().replace("exit 1; sleep", "sleep"))
+    assert checkout.make("env").returncode == 0
+
+
+def test_an_unknown_recording_is_one_sentence(checkout):
+    checkout.make("env")
+    sentence = said(checkout.make("record", "NAME=nonsense"))
+    assert "nonsense" in sentence and "deep-linear" in sentence
+
+
+def test_the_book_is_built_here_again_after_an_interruption_and_by_two_at_once(checkout):
+    """One test, since each build takes its seconds."""
+    page = checkout.folder / "_build/html/index.html"
+    process = checkout.start("book")
+    until(lambda: (checkout.folder / "_build/html/_static").exists())
+    interrupt(process, signal.SIGKILL)
+    assert not page.exists()
+
+    both = [checkout.start("book") for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, out + err
+        address = out.split("The book: ")[1].strip()
+        assert address.isascii() and " " not in address
+        assert unquote(address) == f"file://{page}"
+    assert len(list(page.parent.glob("chapters/*.html"))) >= 20
+
+
+def as_owner_without_rights(command: list[str]) -> list[str]:
+    """Root writes where nobody may; without this capability it obeys the permissions like everyone."""
+    if os.geteuid():
+        return command
+    return ["setpriv", "--bounding-set=-dac_override", "--", *command]
+
+
+@pytest.mark.skipif(not os.geteuid() and not shutil.which("setpriv"), reason="root, and no setpriv")
+def test_a_checkout_that_nobody_may_write_can_be_used(checkout):
+    checkout.make("env")
+    use = """if True:
+        import torch, bnlab
+        from bnlab.train import record
+        columns, manifest = record.load("recordings/deep-linear")
+        images, labels = bnlab.data.fashion_mnist("test", n=8)
+        net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(28 * 28, 10))
+        bnlab.probe(net, lambda net: torch.nn.functional.cross_entropy(net(images), labels), step_sizes=[0.1])
+        print(bnlab.__file__)
+    """
+    before = sorted(checkout.folder.rglob("*"))
+    paths = [checkout.folder, *before]
+    modes = [(path, path.stat().st_mode) for path in paths]
+    try:
+        for path, mode in modes:
+            path.chmod(mode & ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
+        command = as_owner_without_rights([str(checkout.folder / ".venv/bin/python"), "-c", use])
+        used = subprocess.run(command, cwd=checkout.folder, capture_output=True, text=True, timeout=120)
+        refused = subprocess.run(
+            as_owner_without_rights(["make", f"PYTHON={checkout.python}", "book"]),
+            cwd=checkout.folder,
+            capture_output=True,
+            text=True,
+        )
+    finally:
+        for path, mode in modes:
+            path.chmod(mode)
+    assert used.returncode == 0, used.stderr
+    assert used.stdout.strip() == str(checkout.folder / "lib/bnlab/__init__.py")
+    assert sorted(checkout.folder.rglob("*")) == before
+    assert "cannot be written" in said(refused)
