@@ -13,11 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-SEEDS, SAMPLES, FEATURES = (
-    5,
-    (5, 11),
-    6,
-)  # process 0 holds 5 samples, process 1 holds 11
+SEEDS, FEATURES = 5, 6
+SAMPLES = (5, 11)  # of process 0 and of process 1
 
 
 class Total(torch.autograd.Function):
@@ -56,7 +53,7 @@ def errors(seed: int) -> dict[str, float]:
     ).requires_grad_()
     slope = torch.randn_like(
         joint
-    )  # the loss: any function that mixes samples will do
+    )  # of the loss: any function that mixes samples will do
     gamma, beta = torch.randn(2, FEATURES, dtype=torch.float64)
     rank, layers = dist.get_rank(), []
     mine = joint.detach().split(SAMPLES)[rank].clone().requires_grad_()
@@ -75,10 +72,10 @@ def errors(seed: int) -> dict[str, float]:
         (c * y.tanh()).sum().backward()
         layers.append((layer, x, y.detach()))
     (whole, x, y), (shared, own, part), (_, _, apart) = layers
-    for parameter in (
-        shared.parameters()
-    ):  # the losses add up over the processes, and so do their gradients
-        dist.all_reduce(parameter.grad)
+    for parameter in shared.parameters():
+        dist.all_reduce(
+            parameter.grad
+        )  # losses add up over the processes, and so do their gradients
     here = slice(0, SAMPLES[0]) if rank == 0 else slice(SAMPLES[0], None)
 
     def far(one: Tensor, other: Tensor) -> float:
