@@ -193,13 +193,13 @@ class Anchors(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.links, self.places = [], set()
+        self.links, self.places, self.twice = [], set(), set()
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         if "id" in attributes:
-            self.places.add(attributes["id"])
+            (self.twice if attributes["id"] in self.places else self.places).add(attributes["id"])
         if tag == "a" and attributes.get("href"):
             self.links.append(attributes["href"])
 
@@ -213,6 +213,7 @@ def anchors(path):
 @every_page
 def test_internal_links_lead_somewhere(name):
     page = built(name)
+    assert anchors(page).twice == set(), "two places of one name: a link finds the first"
     for link in anchors(page).links:
         target = urlsplit(link)
         if target.scheme or target.netloc or link == "#":

@@ -186,6 +186,9 @@ def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: n
         )
         body = body.replace(' role="doc-biblioentry"', "")
         body = re.sub(r"<th\b[^>]*>(\s|<p>|</p>)*</th>", "<td></td>", body)
+        # sphinx-exercise and sphinx-proof give the same name to several elements of a page.
+        body = re.sub(r' id="(?:exercise|solution|proof)-content"', "", body)
+        body = re.sub(r'<p class="admonition-title" id="[^"]*"', '<p class="admonition-title"', body)
         context["body"] = WIDE_FIGURE.sub(keep_legible, body)
     context["script_files"][:] = [
         script
