@@ -73,6 +73,13 @@ def test_the_book_shows_an_interval_that_rounding_hides(low, high, printed):
     assert f"<strong>2.5</strong>, 95 % interval {printed} over 5 seeds." in shown
 
 
+def test_the_book_shows_no_interval_over_one_seed():
+    shown = write_claim(
+        {**AT_LEAST_TWO, "estimate": 2.5, "low": 2.5, "high": 2.5, "seeds": 1, "verdict": "supported"}
+    )
+    assert "<strong>2.5</strong>, one value, so no interval over seeds.</p>" in shown
+
+
 def test_unknown_claims_and_impossible_intervals_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, AT_LEAST_TWO)

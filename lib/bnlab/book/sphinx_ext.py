@@ -67,11 +67,14 @@ def write_claim(claim: dict) -> str:
     """A verdict with its number, under an address of its own."""
     estimate, low, high = (f"{claim[key]:.{claim['digits']}f}" for key in ("estimate", "low", "high"))
     interval = f"{low} to {high}" if low != high else "narrower than the last digit"
+    spread = f"95 % interval {interval} over {claim['seeds']} seeds"
+    if claim["seeds"] == 1:
+        spread = "one value, so no interval over seeds"
     return (
         f'<div class="bn-claim" id="claim-{claim["id"]}">'
         f"<p><strong>{claim['verdict'].capitalize()}:</strong> {html.escape(claim['says'])}</p>"
         f"<p>{html.escape(claim['measure'])}: <strong>{estimate}</strong>, "
-        f"95 % interval {interval} over {claim['seeds']} seeds.</p></div>"
+        f"{spread}.</p></div>"
     )
 
 
