@@ -1,8 +1,7 @@
 """The Makefile in other hands: strange paths, two at once, interrupted, an old environment, wrong Pythons.
 
-Each test works in a copy of the project. Python there is a stand-in: its `-m venv` makes an environment in no
-time out of the packages of the one that runs the tests, and its pip only writes down that it was called. What
-is tested is when the Makefile makes, renews and keeps an environment, not pip.
+Each test works in a copy of the project; see `checkout`. What is tested is when the Makefile makes, renews
+and keeps an environment, not pip.
 """
 
 import os
@@ -10,86 +9,17 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
-from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from checkout import Checkout
 
-ROOT = Path(__file__).parents[1]
-HERE = Path(sys.executable).parent
 NEEDED = ("make", "bash", "flock")
 
 pytestmark = pytest.mark.skipif(
     any(shutil.which(tool) is None for tool in NEEDED), reason=f"needs {', '.join(NEEDED)}"
 )
-
-PYTHON = """#!/bin/sh
-case "$*" in
-"-m venv"*)
-    echo "venv" >>calls
-    rm -rf .venv
-    mkdir -p .venv/bin
-    cp "$0" .venv/bin/python
-    for tool in jupyter-book codespell; do
-        printf '#!/bin/sh\\nPYTHONPATH="%s/lib" exec "{here}/%s" "$@"\\n' "$PWD" $tool >.venv/bin/$tool
-        chmod +x .venv/bin/$tool
-    done ;;
-"-m pip"*)
-    echo "pip" >>calls
-    sleep "${{PIP_TAKES:-0}}" ;;
-*)
-    PYTHONPATH="{root}/lib" exec "{here}/python" "$@" ;;
-esac
-"""
-
-
-class Checkout:
-    """A copy of the project, and what its Makefile does."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        listed = subprocess.run(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        for name in filter(None, listed.stdout.split("\0")):
-            if (ROOT / name).is_file():
-                target = folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, target)
-        self.python = folder.parent / "python-for-tests"
-        self.python.write_text(PYTHON.format(here=HERE, root=folder))
-        self.python.chmod(0o755)
-
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
-        if not any(argument.startswith("PYTHON=") for argument in arguments):
-            arguments = (f"PYTHON={self.python}", *arguments)
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-        return subprocess.Popen(
-            ["make", *arguments],
-            cwd=self.folder,
-            env=inherited | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def make(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=300)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-    @property
-    def calls(self) -> list[str]:
-        """What was asked of Python so far: "venv" makes an environment, "pip" fills it."""
-        log = self.folder / "calls"
-        return log.read_text().split() if log.exists() else []
 
 
 @pytest.fixture
