@@ -1,0 +1,67 @@
+"""`make lab`: a notebook runs in JupyterLab, and an explorable in it answers to the keyboard."""
+
+import json
+import os
+import re
+import signal
+import socket
+import time
+import urllib.request
+
+import nbformat
+import pytest
+from checkout import Checkout
+
+CELL = "import torch\nfrom bnlab.book import explorables\n\nexplorables.batch_norm(torch.linspace(-1, 1, 64))"
+IDLE = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """The address of JupyterLab as `make lab` starts it, without a window and without a password."""
+    checkout = Checkout(tmp_path / "project")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+    nbformat.write(notebook, checkout.folder / "chapters/small.ipynb")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = {"ip": "127.0.0.1", "port": port, "port_retries": 0, "open_browser": False, "allow_root": True}
+    settings = {"ServerApp": server, "IdentityProvider": {"token": ""}}
+    (tmp_path / "jupyter_server_config.json").write_text(json.dumps(settings))
+    process = checkout.start("lab", JUPYTER_CONFIG_DIR=str(tmp_path))
+    address = f"http://127.0.0.1:{port}"
+    try:
+        limit = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/api", timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < limit, "JupyterLab did not start"
+                time.sleep(0.2)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+@pytest.mark.browser
+def test_a_notebook_runs_in_jupyterlab_and_its_slider_moves(lab, browser):
+    tab = browser.new_page()
+    try:
+        tab.goto(f"{lab}/lab/tree/small.ipynb?reset")
+        tab.wait_for_selector(IDLE, state="attached", timeout=60_000)
+        tab.get_by_role("menuitem", name="Run", exact=True).click()
+        tab.locator("[data-command='runmenu:run-all']").click()
+        slider = tab.locator("bn-batch-norm input[name=shift]")
+        slider.wait_for(timeout=60_000)
+        sentence = tab.locator("bn-batch-norm [aria-live]")
+        before, said_before = float(slider.input_value()), sentence.text_content()
+        slider.focus()
+        for _ in range(5):
+            tab.keyboard.press("ArrowRight")
+        assert float(slider.input_value()) > before
+        assert sentence.text_content() != said_before
+        assert re.search(r"\d", sentence.text_content())
+    finally:
+        tab.close()
