@@ -41,8 +41,8 @@ def lab(tmp_path):
                 time.sleep(0.2)
         yield address
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        os.killpg(process.pid, signal.SIGTERM)  # the server then stops its kernels
+        process.communicate(timeout=60)
 
 
 @pytest.mark.browser
