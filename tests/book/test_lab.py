@@ -13,6 +13,7 @@ import pytest
 from checkout import Checkout
 
 CELL = "import torch\nfrom bnlab.book import explorables\n\nexplorables.batch_norm(torch.linspace(-1, 1, 64))"
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 IDLE = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
 
 
@@ -20,7 +21,7 @@ IDLE = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
 def lab(tmp_path):
     """The address of JupyterLab as `make lab` starts it, without a window and without a password."""
     checkout = Checkout(tmp_path / "project")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)], metadata=KERNEL)
     nbformat.write(notebook, checkout.folder / "chapters/small.ipynb")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
