@@ -28,7 +28,7 @@ class GradientIdentity:
 
     left: np.ndarray  # (units,) |grad_{y_j} L^|^2, by autograd through the batch norm
     right: np.ndarray  # (units,) the right side with the coefficient 1/m on its last term
-    printed: np.ndarray  # (units,) the right side with 1/sqrt(m) there, as printed
+    printed: np.ndarray  # (units,) the right side with 1/sqrt(m) there, as printed in v3
     gradient_squared: np.ndarray  # (units,) |grad_{y_j} L|^2, before scaling by gamma^2 / sigma^2
     mean_part: np.ndarray  # (units,) <1, grad>^2 / m, what subtracting the mean takes away
     aligned_part: np.ndarray  # (units,) <grad, y^>^2 / m, what dividing by sigma takes away
@@ -41,9 +41,10 @@ def gradient_identity(y: Tensor, gamma: Tensor, beta: Tensor, loss: ActivationLo
        \lVert\nabla_{y_j}L\rVert^2-\tfrac1m\langle 1,\nabla_{y_j}L\rangle^2
        -\tfrac1m\langle\nabla_{y_j}L,\hat y_j\rangle^2\Big)
 
-    An equality, since batch norm's Jacobian is gamma / sigma times a projection. [2] prints an inequality
-    with :math:`1/\sqrt m` in front of the last term; by our reading that is a slip in its step from
-    eq. 8 to eq. 9, because :math:`\lVert\hat y_j\rVert=\sqrt m`. With it the right side can be negative.
+    An equality, since batch norm's Jacobian is gamma / sigma times a projection. Version 3 of [2] prints an
+    inequality with :math:`1/\sqrt m` in front of the last term, a slip in its step from eq. 8 to eq. 9,
+    because :math:`\lVert\hat y_j\rVert=\sqrt m`; a later version has :math:`1/m`. With the slip the right
+    side can be negative.
 
     Args:
         y: (m, units) or (m, units, ...) input of the batch norm; float64 for exact comparisons.
