@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 HERE = Path(sys.executable).parent
 PYTHON = """#!/bin/sh
+unset COVERAGE_PROCESS_CONFIG # it is not the copy whose coverage is measured
 case "$*" in
 "-m venv"*)
     echo "venv" >>calls
@@ -20,7 +21,7 @@ case "$*" in
     mkdir -p .venv/bin
     cp "$0" .venv/bin/python
     for tool in jupyter-book codespell; do
-        printf '#!/bin/sh\\nPYTHONPATH="%s/lib" exec "{here}/%s" "$@"\\n' "$PWD" $tool >.venv/bin/$tool
+        printf '#!/bin/sh\\nexec .venv/bin/python "{here}/%s" "$@"\\n' $tool >.venv/bin/$tool
         chmod +x .venv/bin/$tool
     done ;;
 "-m pip"*)
