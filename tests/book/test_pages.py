@@ -310,3 +310,23 @@ def test_the_page_for_missing_pages_is_accessible_and_works_from_a_folder(open_p
         for link in page.tab.evaluate("[...document.links].map(l => l.href)")
     ]
     assert links and all(link.exists() for link in links)
+
+
+@browser_test
+def test_the_search_finds_without_a_server(open_page):
+    tab = open_page(SITE / "search.html").tab
+    tab.goto(f"{(SITE / 'search.html').as_uri()}?q=hinge")
+    tab.locator("#search-results li").first.wait_for(timeout=10_000)
+    found = tab.locator("#search-results li a").evaluate_all(
+        "links => links.map(link => link.getAttribute('href'))"
+    )
+    assert any("07-lipschitz-and-smooth" in link for link in found)
+
+
+@browser_test
+@every_open_page
+def test_code_can_be_copied_and_asides_folded(page):
+    blocks = page.tab.locator("article div.highlight pre")
+    assert page.tab.locator("article .copybtn").count() == blocks.count()
+    folded = page.tab.locator("article .admonition.dropdown")
+    assert folded.count() == page.tab.locator("article .admonition.dropdown .toggle-button").count()

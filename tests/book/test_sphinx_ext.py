@@ -89,9 +89,10 @@ def test_icons_that_nothing_names_are_left_out(tmp_path):
         'var p={0:[320,512,[],"30","M0 1z"],"500px":[448,512,[],"f26e","M1z"],'
         'bars:[448,512,["navicon"],"f0c9","M2z"],'
         '"circle-left":[512,512,["arrow-left"],"f0a8",["M3z","M4z"]],sun:[512,512,[],"f185","M5z"]};'
+        "\n//# sourceMappingURL=fontawesome.js.map"
     )
     (tmp_path / "page.html").write_text('<i class="fas fa-arrow-left"></i><i class="fa-solid fa-sun"></i>')
     sphinx_ext.trim_icons(SimpleNamespace(outdir=tmp_path), None)
-    assert script.read_text() == (
+    assert script.read_text().rstrip() == (
         'var p={"circle-left":[512,512,["arrow-left"],"f0a8",["M3z","M4z"]],sun:[512,512,[],"f185","M5z"]};'
     )

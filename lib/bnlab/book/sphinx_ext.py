@@ -33,6 +33,9 @@ ICON = re.compile(
     r'(?<=[{,])("[a-z0-9-]+"|[a-z0-9]+):\[\d+,\d+,(\[[^\]]*\]),"[^"]*",(?:"[^"]*"|\[[^\]]*\])\],?'
 )
 WIDE_FIGURE = re.compile(r'<figure class="bn-figure">(?P<opening><img [^>]*?)width="(?P<width>\d+)"')
+SEARCH_SCRIPT = re.compile(
+    r'<script src="[^"]*\b(?:searchtools|language_data|searchindex)\.js[^"]*"></script>\s*'
+)
 SOCIAL_ALT = (
     "Loss along the gradient while a network trains: a wide band without batch normalization, "
     "a narrow and lower one with it."
@@ -199,9 +202,23 @@ def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: n
         if "thebe" not in str(getattr(script, "filename", "") or "")
         and "THEBE_JS_URL" not in str(getattr(script, "attributes", {}).get("body", ""))
     ]
+    for script in context["script_files"]:  # none of them is needed to show the page
+        name = str(getattr(script, "filename", "") or "")
+        if (
+            page != "search" and name and not name.endswith("documentation_options.js")
+        ):  # a script in the page continues this one
+            script.attributes["defer"] = "defer"
     if VEGA_MARK in context.get("body", ""):
         app.add_js_file("vega/vega.js", loading_method="defer")
         app.add_js_file("vega/charts.js", loading_method="defer")
+
+
+def drop_search_index(app: Sphinx, exception: Exception | None) -> None:
+    """Load the index of the search where the search is: the theme loads it everywhere, to no use."""
+    for page in Path(app.outdir).rglob("*.html"):
+        if not exception and page.name != "search.html":
+            text = page.read_text(encoding="utf-8")
+            page.write_text(SEARCH_SCRIPT.sub("", text), encoding="utf-8")
 
 
 def trim_icons(app: Sphinx, exception: Exception | None) -> None:
@@ -217,7 +234,7 @@ def trim_icons(app: Sphinx, exception: Exception | None) -> None:
     trimmed = ICON.sub(
         lambda icon: icon[0] if named & set(re.findall('[^][",]+', icon[1] + icon[2])) else "", text
     )
-    script.write_text(trimmed, encoding="utf-8")
+    script.write_text(trimmed.partition("//# sourceMappingURL")[0], encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict:
@@ -225,5 +242,6 @@ def setup(app: Sphinx) -> dict:
     app.connect("config-inited", offer_repository, priority=940)
     app.connect("config-inited", add_vendor_folder, priority=950)
     app.connect("html-page-context", finish_page, priority=900)
+    app.connect("build-finished", drop_search_index)
     app.connect("build-finished", trim_icons)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
