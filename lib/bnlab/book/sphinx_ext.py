@@ -204,8 +204,10 @@ def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: n
     ]
     for script in context["script_files"]:  # none of them is needed to show the page
         name = str(getattr(script, "filename", "") or "")
-        if (
-            page != "search" and name and not name.endswith("documentation_options.js")
+        if page == "search":  # its own scripts continue these, and all pages share one list
+            script.attributes.pop("defer", None)
+        elif name and not name.endswith(
+            "documentation_options.js"
         ):  # a script in the page continues this one
             script.attributes["defer"] = "defer"
     if VEGA_MARK in context.get("body", ""):
