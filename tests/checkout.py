@@ -33,6 +33,11 @@ esac
 """
 
 
+def outside_make() -> dict[str, str]:
+    """The environment without what an outer `make test` says to an inner make."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+
+
 class Checkout:
     """A copy of the project, and what its Makefile does."""
 
@@ -57,11 +62,10 @@ class Checkout:
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
         if not any(argument.startswith("PYTHON=") for argument in arguments):
             arguments = (f"PYTHON={self.python}", *arguments)
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
         return subprocess.Popen(
             ["make", *arguments],
             cwd=self.folder,
-            env=inherited | environment,
+            env=outside_make() | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -13,7 +13,7 @@ import time
 from urllib.parse import unquote
 
 import pytest
-from checkout import Checkout
+from checkout import Checkout, outside_make
 
 NEEDED = ("make", "bash", "flock")
 
@@ -170,6 +170,7 @@ def test_a_checkout_that_nobody_may_write_can_be_used(checkout):
         refused = subprocess.run(
             as_owner_without_rights(["make", f"PYTHON={checkout.python}", "book"]),
             cwd=checkout.folder,
+            env=outside_make(),
             capture_output=True,
             text=True,
         )
