@@ -46,7 +46,7 @@ def lab(tmp_path):
         process.communicate(timeout=60)
 
 
-@pytest.mark.browser
+@pytest.mark.lab
 def test_a_notebook_runs_in_jupyterlab_and_its_slider_moves(lab, browser):
     tab = browser.new_page()
     try:
