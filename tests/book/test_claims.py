@@ -61,6 +61,10 @@ def test_settle_prints_the_verdict_and_stores_the_numbers(tmp_path, monkeypatch,
     )
     assert stored[0][claims.CLAIM_MIME]["verdict"] == "supported"
     assert stored[0][claims.CLAIM_MIME]["low"] == 2.2
+    claims.settle("two", 2.5, 2.499, 2.501, seeds=5)
+    assert stored[1]["text/plain"].endswith(": 2.5, 95 % interval narrower than the last digit over 5 seeds.")
+    claims.settle("two", 2.5, 2.5, 2.5, seeds=1)
+    assert stored[2]["text/plain"].endswith(": 2.5, one value, so no interval over seeds.")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,13 @@ def test_a_finding_carries_the_measured_numbers(book):
     assert (found.verdict, found.numbers, found.seeds) == ("supported", "2.5 [2.2, 2.8]", 5)
 
 
+def test_a_finding_says_on_what_it_rests(book):
+    (found,) = ledger.findings(book(RESULT))
+    assert found.basis == "5 seeds"
+    (found,) = ledger.findings(book(RESULT | {"low": 2.5, "high": 2.5}))
+    assert (found.numbers, found.basis) == ("2.5", "95 % interval narrower than the last digit over 5 seeds")
+
+
 def test_a_claim_without_a_measurement_is_refused(book):
     with pytest.raises(ValueError, match="twice: to be settled once in 01-speed, was 0 times"):
         ledger.findings(book())

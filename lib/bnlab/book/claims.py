@@ -49,6 +49,15 @@ def load_claims(path: str | Path = "claims.yml") -> dict[str, Claim]:
     return claims
 
 
+def spread(low: float, high: float, digits: int, seeds: int) -> str:
+    """What stands behind an estimate, in words: the interval to its digits, or why none is printed."""
+    if seeds == 1:
+        return "one value, so no interval over seeds"
+    low_text, high_text = f"{low:.{digits}f}", f"{high:.{digits}f}"
+    interval = f"{low_text} to {high_text}" if low_text != high_text else "narrower than the last digit"
+    return f"95 % interval {interval} over {seeds} seeds"
+
+
 def settle(claim_id: str, estimate: float, low: float, high: float, *, seeds: int) -> None:
     """Print the verdict on a claim, as its rule draws it from the 95 % interval [low, high] over seeds.
 
@@ -63,8 +72,8 @@ def settle(claim_id: str, estimate: float, low: float, high: float, *, seeds: in
     verdict = claim.verdict(low, high)
     estimate, low, high = (round(float(number), claim.digits) + 0.0 for number in (estimate, low, high))
     sentence = (
-        f"{verdict.capitalize()}: {claim.says}\n{claim.measure}: {estimate:.{claim.digits}f}, "
-        f"95 % interval {low:.{claim.digits}f} to {high:.{claim.digits}f} over {seeds} seeds."
+        f"{verdict.capitalize()}: {claim.says}\n"
+        f"{claim.measure}: {estimate:.{claim.digits}f}, {spread(low, high, claim.digits, seeds)}."
     )
     result = {
         **asdict(claim),

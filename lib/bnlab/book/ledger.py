@@ -9,7 +9,7 @@ from pathlib import Path
 
 from IPython.display import display
 
-from .claims import CLAIM_MIME, Claim, load_claims
+from .claims import CLAIM_MIME, Claim, load_claims, spread
 from .tables import table
 
 VERDICTS = ("supported", "mixed", "not supported")
@@ -28,11 +28,16 @@ class Finding:
 
     @property
     def numbers(self) -> str:
-        """Estimate and interval, to the digits that repeat on another machine."""
-        digits = self.claim.digits
-        if self.low == self.high:
-            return f"{self.estimate:.{digits}f} (to {digits} decimals)"
-        return f"{self.estimate:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+        """The estimate, and the interval where it is wider than the digits that repeat on another machine."""
+        estimate, low, high = (f"{x:.{self.claim.digits}f}" for x in (self.estimate, self.low, self.high))
+        return estimate if low == high else f"{estimate} [{low}, {high}]"
+
+    @property
+    def basis(self) -> str:
+        """Over what the estimate was taken."""
+        if self.low != self.high:
+            return f"{self.seeds} seeds"
+        return spread(self.low, self.high, self.claim.digits, self.seeds)
 
 
 def findings(folder: str | Path = ".") -> list[Finding]:
@@ -104,7 +109,7 @@ def ledger(found: Sequence[Finding]) -> None:
         rows.append(
             f'<tr><th scope="row">{escape(claim.says)}<br><small>{escape(place)}</small></th>'
             f"<td>{escape(finding.numbers)}<br>"
-            f"<small>{escape(claim.measure)}; {finding.seeds} seeds</small></td>"
+            f"<small>{escape(claim.measure)}; {finding.basis}</small></td>"
             f'<td><a href="{claim.chapter}.html#claim-{claim.id}">{finding.verdict}</a>'
             f"<br><small>chapter {int(claim.chapter[:2])}</small></td></tr>"
         )

@@ -22,7 +22,7 @@ from sphinx.config import Config
 from sphinx.errors import ConfigError
 from sphinx.util.docutils import SphinxRole
 
-from bnlab.book.claims import CLAIM_MIME
+from bnlab.book.claims import CLAIM_MIME, spread
 from bnlab.book.figures import VEGA_MIME
 
 VEGA_MARK = "bn-vega"
@@ -68,16 +68,13 @@ def write_chart(spec: dict) -> str:
 
 def write_claim(claim: dict) -> str:
     """A verdict with its number, under an address of its own."""
-    estimate, low, high = (f"{claim[key]:.{claim['digits']}f}" for key in ("estimate", "low", "high"))
-    interval = f"{low} to {high}" if low != high else "narrower than the last digit"
-    spread = f"95 % interval {interval} over {claim['seeds']} seeds"
-    if claim["seeds"] == 1:
-        spread = "one value, so no interval over seeds"
+    estimate = f"{claim['estimate']:.{claim['digits']}f}"
+    basis = spread(*(claim[key] for key in ("low", "high", "digits", "seeds")))
     return (
         f'<div class="bn-claim" id="claim-{claim["id"]}">'
         f"<p><strong>{claim['verdict'].capitalize()}:</strong> {html.escape(claim['says'])}</p>"
         f"<p>{html.escape(claim['measure'])}: <strong>{estimate}</strong>, "
-        f"{spread}.</p></div>"
+        f"{basis}.</p></div>"
     )
 
 
