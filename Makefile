@@ -24,6 +24,7 @@ book: env  ## build the book into _build/html and print its address
 	@echo "Building the book ..."
 	@mkdir -p _build
 	@! command -v flock >/dev/null || { exec 9>_build/lock; flock 9; }; \
+	rm -rf _build/html; \
 	$(BIN)/jupyter-book build . -W -n --keep-going --all --quiet >_build/book.log 2>&1 \
 	    || { cat _build/book.log; echo "make: the book was not built, see the warnings above" >&2; exit 1; }
 	@$(BIN)/python -c 'import pathlib; print("The book:", pathlib.Path("$(BOOK)").resolve().as_uri())'

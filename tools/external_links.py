@@ -50,16 +50,19 @@ def main() -> None:
     if LIST.exists():
         with LIST.open(newline="", encoding="utf-8") as file:
             seen = {row["link"]: row["last_seen"] for row in csv.DictReader(file)}
-    silent = 0
+    silent = []
     with LIST.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["link", "pages", "last_seen"])
         for address in sorted(pages):
             alive = answers(address)
-            silent += not alive
+            if not alive:
+                silent.append(address)
             date = datetime.date.today().isoformat() if alive else seen.get(address, "")
             writer.writerow([address, " ".join(pages[address]), date])
-    print(f"{len(pages)} links, {silent} of them did not answer: see {LIST.relative_to(ROOT)}")
+    print(f"{len(pages)} links, listed in {LIST.relative_to(ROOT)}")
+    if silent:
+        raise SystemExit("external_links: no answer from\n  " + "\n  ".join(silent))
 
 
 if __name__ == "__main__":

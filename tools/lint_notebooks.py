@@ -42,6 +42,8 @@ def problems(path: Path) -> list[str]:
         found.append(f"is {size / 1e6:.1f} MB; the limit is {LIMIT_BYTES / 1e6:.0f} MB")
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    if code and code[0].get("id") == "colab" and code[0].execution_count is None:
+        del code[0]  # tools/colab_cell.py put it there; it does nothing where the book is made
     counts = [cell.execution_count for cell in code]
     if counts != list(range(1, len(code) + 1)):
         found.append("was not executed from top to bottom in one run")

@@ -127,7 +127,10 @@ def public_address() -> str:
 
 
 def offer_repository(app: Sphinx, config: Config) -> None:
-    """With the address of the repository in BOOK_REPOSITORY: buttons for the source, Binder and Colab."""
+    """With the address of the repository in BOOK_REPOSITORY: buttons for the source, Binder and Colab.
+
+    Colab's appears only when the notebooks can fetch what they need there.
+    """
     address = os.environ.get("BOOK_REPOSITORY", "").rstrip("/")
     if not address:
         return
@@ -135,17 +138,17 @@ def offer_repository(app: Sphinx, config: Config) -> None:
         raise ConfigError(
             f"BOOK_REPOSITORY must be an https address such as https://github.com/OWNER/NAME, got {address!r}"
         )
+    buttons = {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org"}
+    fetch = f" {address} book"  # in the cell that tools/colab_cell.py writes
+    if all(fetch in path.read_text(encoding="utf-8") for path in Path(app.srcdir).glob("chapters/*.ipynb")):
+        buttons["colab_url"] = "https://colab.research.google.com"
     config.html_theme_options |= {
         "repository_url": address,
         "repository_branch": "main",
         "use_repository_button": True,
         "use_issues_button": True,
         "use_source_button": True,
-        "launch_buttons": {
-            "notebook_interface": "jupyterlab",
-            "binderhub_url": "https://mybinder.org",
-            "colab_url": "https://colab.research.google.com",
-        },
+        "launch_buttons": buttons,
     }
 
 
