@@ -86,13 +86,19 @@ def scores(address: str, *, desktop: bool) -> dict[str, int]:
     return {name: round(100 * category["score"]) for name, category in categories.items()}
 
 
+def every_page() -> list[str]:
+    """The pages of the book in their order, then what was built beside them: search, indices, 404."""
+    built = (path.relative_to(SITE).with_suffix("").as_posix() for path in sorted(SITE.rglob("*.html")))
+    return list(dict.fromkeys([*pages(), *built]))
+
+
 def main(names: list[str]) -> None:
     missed, phones = [], []
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(GzipHandler, directory=SITE)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         print(f"{'':45}{'on a desktop':>27}{'on a phone':>15}")
         print(f"{'page':45}{'access.':>9}{'practice':>9}{'perform.':>9}{'perform.':>15}")
-        for name in names or pages():
+        for name in names or every_page():
             address = f"http://127.0.0.1:{server.server_port}/{name}.html"
             desktop, phone = scores(address, desktop=True), scores(address, desktop=False)
             phones.append(phone["performance"])
