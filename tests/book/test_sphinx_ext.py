@@ -96,3 +96,18 @@ def test_icons_that_nothing_names_are_left_out(tmp_path):
     assert script.read_text().rstrip() == (
         'var p={"circle-left":[512,512,["arrow-left"],"f0a8",["M3z","M4z"]],sun:[512,512,[],"f185","M5z"]};'
     )
+
+
+def test_lines_do_not_break_where_it_hurts_and_code_stays_as_it_is():
+    formula = r'<span class="math notranslate nohighlight">\(\beta\)</span>'
+    assert sphinx_ext.keep_together(f"A {formula}, and ({formula}).") == (
+        f'A <span class="bn-nowrap">{formula},</span> and <span class="bn-nowrap">({formula}).</span>'
+    )
+    assert sphinx_ext.keep_together("<strong>38</strong> % of 95 %") == (
+        "<strong>38</strong>\N{NO-BREAK SPACE}% of 95\N{NO-BREAK SPACE}%"
+    )
+    cells = '<td style="text-align: right">{}</td>'
+    assert "nowrap" in sphinx_ext.keep_together(cells.format("1.71 [1.22, 2.20]"))
+    assert sphinx_ext.keep_together(cells.format("one does not train")) == cells.format("one does not train")
+    code = f'<pre>"95 % interval" {formula},</pre><script>x = 7 % 2</script>'
+    assert sphinx_ext.keep_together(code) == code

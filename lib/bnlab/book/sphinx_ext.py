@@ -33,6 +33,13 @@ ICON = re.compile(
     r'(?<=[{,])("[a-z0-9-]+"|[a-z0-9]+):\[\d+,\d+,(\[[^\]]*\]),"[^"]*",(?:"[^"]*"|\[[^\]]*\])\],?'
 )
 WIDE_FIGURE = re.compile(r'<figure class="bn-figure">(?P<opening><img [^>]*?)width="(?P<width>\d+)"')
+VERBATIM = re.compile(r"(<(?:pre|script)\b.*?</(?:pre|script)>)", re.DOTALL)
+# What a line must not tear apart: a formula and the comma behind it, a number of a table, 95 and its %.
+FORMULA = re.compile(
+    r'[(\[“]?<span class="math notranslate nohighlight">[^<]*</span>(?:[,.;:?!)\]”…]+|-\w+)?'
+)
+NUMBER_CELL = re.compile(r'<td style="text-align: right(?=">[-+−]?[\d.][^<]{0,28}</td>)')
+PERCENT = re.compile(r"(?<=\d)((?:</\w+>)*) %")
 SEARCH_SCRIPT = re.compile(
     r'<script src="[^"]*\b(?:searchtools|language_data|searchindex)\.js[^"]*"></script>\s*'
 )
@@ -169,6 +176,16 @@ def keep_legible(figure: re.Match) -> str:
     return f'<figure class="bn-figure bn-wide" style="--width: {width}px">{opening}width="{width}"'
 
 
+def keep_together(body: str) -> str:
+    """The text of a page without line breaks where they hurt; code and scripts stay as they are."""
+    parts = VERBATIM.split(body)
+    for i in range(0, len(parts), 2):
+        text = FORMULA.sub(r'<span class="bn-nowrap">\g<0></span>', parts[i])
+        text = NUMBER_CELL.sub(r"\g<0>; white-space: nowrap", text)
+        parts[i] = PERCENT.sub("\\1\N{NO-BREAK SPACE}%", text)
+    return "".join(parts)
+
+
 def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
     """Describe the page, load Vega where a chart is, drop the scripts of sphinx-thebe: they want a kernel."""
     if doctree is not None:
@@ -195,7 +212,9 @@ def finish_page(app: Sphinx, page: str, template: str, context: dict, doctree: n
         # sphinx-exercise and sphinx-proof give the same name to several elements of a page.
         body = re.sub(r' id="(?:exercise|solution|proof)-content"', "", body)
         body = re.sub(r'<p class="admonition-title" id="[^"]*"', '<p class="admonition-title"', body)
-        context["body"] = WIDE_FIGURE.sub(keep_legible, body)
+        # The space before the name of an exercise belongs to the sentence, not to the link.
+        body = re.sub(r"Solution to(<a [^>]*>) ", r"Solution to \1", body)
+        context["body"] = WIDE_FIGURE.sub(keep_legible, keep_together(body))
     context["script_files"][:] = [
         script
         for script in context["script_files"]

@@ -36,17 +36,17 @@ class Probe:
 
     @property
     def loss_band(self) -> tuple[float, float]:
-        """Smallest and largest loss over the step sizes: [2] Fig. 4(a)."""
+        """Smallest and largest loss over the step sizes, [2] Fig. 4(a)."""
         return float(np.min(self.loss)), float(np.max(self.loss))
 
     @property
     def gradient_band(self) -> tuple[float, float]:
-        """Smallest and largest gradient distance over the step sizes: [2] Fig. 4(b)."""
+        """Smallest and largest gradient distance over the step sizes, [2] Fig. 4(b)."""
         return float(np.min(self.gradient_distance)), float(np.max(self.gradient_distance))
 
     @property
     def effective_beta(self) -> float:
-        """Largest beta over the step sizes other than 0: [2] Fig. 4(c). NaN if a gradient was not finite."""
+        """Largest beta over the step sizes other than 0, [2] Fig. 4(c). NaN if a gradient was not finite."""
         beta = self.beta[self.step_sizes != 0]
         return float(np.max(beta)) if beta.size else math.nan
 

@@ -18,7 +18,7 @@ class Saturation:
 
     @property
     def mean_slope(self) -> float:
-        """Mean :math:`|f'(z)|` over all units: the factor by which the activation shrinks a gradient."""
+        """Mean :math:`|f'(z)|` over all units, the factor by which the activation shrinks a gradient."""
         return float(np.mean(self.slope))
 
     @property
