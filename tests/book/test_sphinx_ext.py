@@ -107,7 +107,12 @@ def test_lines_do_not_break_where_it_hurts_and_code_stays_as_it_is():
         "<strong>38</strong>\N{NO-BREAK SPACE}% of 95\N{NO-BREAK SPACE}%"
     )
     cells = '<td style="text-align: right">{}</td>'
-    assert "nowrap" in sphinx_ext.keep_together(cells.format("1.71 [1.22, 2.20]"))
+    assert sphinx_ext.keep_together(cells.format("1.71 [1.22, 2.20]")) == cells.format(
+        '<span class="bn-nowrap">1.71</span> <span class="bn-nowrap">[1.22, 2.20]</span>'
+    )
+    assert sphinx_ext.keep_together(cells.format("2.2e-09")) == cells.format(
+        '<span class="bn-nowrap">2.2e-09</span>'
+    )
     assert sphinx_ext.keep_together(cells.format("one does not train")) == cells.format("one does not train")
     code = f'<pre>"95 % interval" {formula},</pre><script>x = 7 % 2</script>'
     assert sphinx_ext.keep_together(code) == code

@@ -38,7 +38,9 @@ VERBATIM = re.compile(r"(<(?:pre|script)\b.*?</(?:pre|script)>)", re.DOTALL)
 FORMULA = re.compile(
     r'[(\[“]?<span class="math notranslate nohighlight">[^<]*</span>(?:[,.;:?!)\]”…]+|-\w+)?'
 )
-NUMBER_CELL = re.compile(r'<td style="text-align: right(?=">[-+−]?[\d.][^<]{0,28}</td>)')
+NUMBER_CELL = re.compile(
+    r'(?<=<td style="text-align: right">)([-+−]?[\d.][^<[]{0,20}?)(?: (\[[^<]{1,24}\]))?(?=</td>)'
+)
 PERCENT = re.compile(r"(?<=\d)((?:</\w+>)*) %")
 SEARCH_SCRIPT = re.compile(
     r'<script src="[^"]*\b(?:searchtools|language_data|searchindex)\.js[^"]*"></script>\s*'
@@ -181,7 +183,10 @@ def keep_together(body: str) -> str:
     parts = VERBATIM.split(body)
     for i in range(0, len(parts), 2):
         text = FORMULA.sub(r'<span class="bn-nowrap">\g<0></span>', parts[i])
-        text = NUMBER_CELL.sub(r"\g<0>; white-space: nowrap", text)
+        text = NUMBER_CELL.sub(
+            lambda cell: " ".join(f'<span class="bn-nowrap">{part}</span>' for part in cell.groups() if part),
+            text,
+        )
         parts[i] = PERCENT.sub("\\1\N{NO-BREAK SPACE}%", text)
     return "".join(parts)
 
