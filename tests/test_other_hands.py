@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def checkout(tmp_path):
-    return Checkout(tmp_path / "a checkout – Übung")
+    return Checkout(tmp_path / "a checkout – Übung [1] #2 50% o'clock")
 
 
 def said(done: subprocess.CompletedProcess) -> str:
@@ -116,6 +116,27 @@ def test_a_failed_installation_says_what_to_do(checkout):
     assert checkout.make("env").returncode == 0
 
 
+@pytest.mark.parametrize("name", ["$HOME", "a{b}"])
+def test_a_folder_that_setuptools_refuses_is_one_sentence(checkout, name):
+    checkout.folder = checkout.folder.rename(checkout.folder.with_name(name))
+    assert "rename it" in said(checkout.make("env")) and checkout.calls == []
+
+
+def test_what_a_user_has_set_for_other_projects_changes_nothing(checkout, tmp_path):
+    """Some shells set PYTHONPATH for all; with CDPATH, `cd tools/..` may lead home."""
+    home = tmp_path / "home"
+    (home / "tools").mkdir(parents=True)
+    (home / ".venv").mkdir()
+    (home / ".venv" / "precious").touch()
+    log = 'echo "${PYTHONPATH-}${PIP_TARGET-}${PIP_USER-}" >>settings\n'
+    checkout.python.write_text(checkout.python.read_text().replace("case", log + "case", 1))
+    strange = {"CDPATH": str(home), "PYTHONPATH": str(home), "PIP_TARGET": str(home), "PIP_USER": "1"}
+    done = checkout.make("env", **strange)
+    assert done.returncode == 0, done.stderr
+    assert checkout.calls == ["venv", "pip", "pip"] and (home / ".venv" / "precious").exists()
+    assert set((checkout.folder / "settings").read_text().split()) == {"0"}
+
+
 def test_an_unknown_recording_is_one_sentence(checkout):
     checkout.make("env")
     sentence = said(checkout.make("record", "NAME=nonsense"))
@@ -125,10 +146,13 @@ def test_an_unknown_recording_is_one_sentence(checkout):
 def test_the_book_is_built_here_again_after_an_interruption_and_by_two_at_once(checkout):
     """One test, since each build takes its seconds."""
     page = checkout.folder / "_build/html/index.html"
+    earlier = page.with_name("a page of an earlier book.html")
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
     process = checkout.start("book")
-    until(lambda: (checkout.folder / "_build/html/_static").exists())
+    until(lambda: (checkout.folder / "_build/new/_build/html/_static").exists())
     interrupt(process, signal.SIGKILL)
-    assert not page.exists()
+    assert list(page.parent.iterdir()) == [earlier], "the earlier book stays until there is a new one"
 
     both = [checkout.start("book") for _ in range(2)]
     for process in both:
@@ -137,7 +161,7 @@ def test_the_book_is_built_here_again_after_an_interruption_and_by_two_at_once(c
         address = out.split("The book: ")[1].strip()
         assert address.isascii() and " " not in address
         assert unquote(address) == f"file://{page}"
-    assert len(list(page.parent.glob("chapters/*.html"))) >= 20
+    assert len(list(page.parent.glob("chapters/*.html"))) >= 20 and not earlier.exists()
 
 
 def as_owner_without_rights(command: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Make or update .venv; do nothing when it already is what requirements.txt, constraints.txt and pyproject.toml say.
 set -euo pipefail
+unset CDPATH # else `cd` may go to a folder tools/ elsewhere, and .venv with it
 cd "$(dirname "$0")/.."
 python=${1:-}
 
@@ -15,9 +16,15 @@ if [ ! -w . ]; then
     exit 1
 fi
 
+case $(pwd -P) in *[\$\{\}]*)
+    echo "make: setuptools cannot work in a folder with one of \$ { } in its path; rename it: $(pwd -P)" >&2
+    exit 1
+    ;;
+esac
+
 if command -v flock >/dev/null; then # two runs of make at once take turns
     exec 9>.venv.lock
-    flock 9
+    flock -n 9 || { echo "Waiting for another make in this folder ..."; flock 9; }
 fi
 
 home="$(pwd -P) $("$python" --version)" # a moved folder or another Python needs a new environment

@@ -24,15 +24,28 @@ def test_without_an_address_there_is_no_button(monkeypatch):
 
 
 def test_an_address_turns_on_source_and_binder(monkeypatch):
-    found = options(monkeypatch, "https://example.org/someone/book/")
-    assert found["repository_url"] == "https://example.org/someone/book"
+    found = options(monkeypatch, "https://gitlab.com/some/group/book.git/")
+    assert found["repository_url"] == "https://gitlab.com/some/group/book"
     assert found["use_repository_button"] and found["use_source_button"] and found["show_toc_level"] == 2
     assert "binderhub_url" in found["launch_buttons"]
 
 
-def test_an_address_that_is_none_is_refused(monkeypatch):
-    with pytest.raises(ConfigError, match=r"BOOK_REPOSITORY must be an https address .*'someone/book'"):
-        options(monkeypatch, "someone/book")
+@pytest.mark.parametrize(
+    "address",
+    [
+        "someone/book",
+        "git@github.com:someone/book.git",
+        "https://github.com/someone",
+        "https://github.com/someone/book/tree/main",
+        "https://github.com/someone/book?a=b",
+        'https://github.com/someone/"><script>',
+        "https://example.org/someone/book",  # the theme knows no links to its files
+    ],
+)
+def test_an_address_that_is_none_is_refused(monkeypatch, address):
+    message = rf"BOOK_REPOSITORY must be the https address .*{re.escape(repr(address))}"
+    with pytest.raises(ConfigError, match=message):
+        options(monkeypatch, address)
 
 
 def metatags(monkeypatch, address):
@@ -63,6 +76,7 @@ def test_the_social_picture_has_its_full_address_and_is_large_enough(monkeypatch
     ("repository", "public"),
     [
         ("https://github.com/someone/book/", "https://someone.github.io/book/"),
+        ("https://github.com/someone/book.git", "https://someone.github.io/book/"),
         ("https://github.com/someone/someone.github.io", "https://someone.github.io/"),
         ("https://github.com/someone", ""),
         ("https://example.org/someone/book", ""),

@@ -45,6 +45,8 @@ PERCENT = re.compile(r"(?<=\d)((?:</\w+>)*) %")
 SEARCH_SCRIPT = re.compile(
     r'<script src="[^"]*\b(?:searchtools|language_data|searchindex)\.js[^"]*"></script>\s*'
 )
+# The hosts for which the theme can write links to the source. A group of GitLab may hold groups.
+REPOSITORY = re.compile(r"https://[\w.:-]*(?:github[\w.:-]*(?:/[\w.-]+){2}|gitlab[\w.:-]*(?:/[\w.-]+){2,})")
 SOCIAL_ALT = (
     "Loss along the gradient while a network trains: a wide band without batch normalization, "
     "a narrow and lower one with it."
@@ -125,9 +127,14 @@ def add_vendor_folder(app: Sphinx, config: Config) -> None:
     config.html_static_path.append(os.path.relpath(vendor, app.confdir))
 
 
+def repository() -> str:
+    """The address in BOOK_REPOSITORY, in the one form that the links need; nothing without one."""
+    return os.environ.get("BOOK_REPOSITORY", "").strip().rstrip("/").removesuffix(".git")
+
+
 def public_address() -> str:
     """Where GitHub publishes the book, from BOOK_REPOSITORY; nothing for a repository elsewhere."""
-    address = urlsplit(os.environ.get("BOOK_REPOSITORY", ""))
+    address = urlsplit(repository())
     owner, _, name = address.path.strip("/").partition("/")
     if address.netloc != "github.com" or not name:
         return ""
@@ -140,12 +147,13 @@ def offer_repository(app: Sphinx, config: Config) -> None:
 
     Colab's appears only when the notebooks can fetch what they need there.
     """
-    address = os.environ.get("BOOK_REPOSITORY", "").rstrip("/")
+    address = repository()
     if not address:
         return
-    if not address.startswith("https://"):
+    if not REPOSITORY.fullmatch(address):
         raise ConfigError(
-            f"BOOK_REPOSITORY must be an https address such as https://github.com/OWNER/NAME, got {address!r}"
+            "BOOK_REPOSITORY must be the https address of a repository on GitHub or GitLab, such as "
+            f"https://github.com/OWNER/NAME, got {os.environ['BOOK_REPOSITORY']!r}"
         )
     buttons = {"notebook_interface": "jupyterlab", "binderhub_url": "https://mybinder.org"}
     fetch = f" {address} book"  # in the cell that tools/colab_cell.py writes
