@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from urllib.parse import unquote
 
@@ -141,6 +142,29 @@ def test_an_unknown_recording_is_one_sentence(checkout):
     checkout.make("env")
     sentence = said(checkout.make("record", "NAME=nonsense"))
     assert "nonsense" in sentence and "deep-linear" in sentence
+
+
+@pytest.mark.parametrize(
+    ("tool", "there", "missing"),
+    [
+        ("lighthouse.py chapters/none", (), "the book has no page chapters/none"),
+        ("lighthouse.py", (), "no Chromium on this machine"),
+        ("lighthouse.py", ("chromium",), "npm is missing"),
+        ("print_book.py", (), "no Chromium on this machine"),
+    ],
+)
+def test_a_missing_program_or_page_is_one_sentence(checkout, tmp_path, tool, there, missing):
+    for name in there:
+        (tmp_path / name).touch(mode=0o755)
+    environment = {name: value for name, value in os.environ.items() if name != "CHROME_PATH"}
+    name, *arguments = tool.split()
+    done = subprocess.run(
+        [sys.executable, checkout.folder / "tools" / name, *arguments],
+        env=environment | {"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert missing in said(done)
 
 
 def test_the_book_is_built_here_again_after_an_interruption_and_by_two_at_once(checkout):

@@ -62,15 +62,21 @@ def program() -> Path:
             raise SystemExit("lighthouse: npm is missing; install node 18.16 or newer")
         found.parents[2].mkdir(parents=True, exist_ok=True)
         order = ["npm", "install", "--no-save", "--no-audit", "--no-fund", "--silent", "--prefix", "."]
-        subprocess.run([*order, f"lighthouse@{VERSION}"], cwd=found.parents[2], check=True)
+        if subprocess.run([*order, f"lighthouse@{VERSION}"], cwd=found.parents[2]).returncode:
+            raise SystemExit("lighthouse: npm could not install it (it needs a network); then run this again")
+    return found
+
+
+def browser() -> str:
+    """Chromium, where it is."""
+    found = os.environ.get("CHROME_PATH") or shutil.which("chromium") or shutil.which("google-chrome")
+    if not found:
+        raise SystemExit("lighthouse: no Chromium on this machine; install it, or name it in CHROME_PATH")
     return found
 
 
 def scores(address: str, *, desktop: bool) -> dict[str, int]:
     """The scores of one page, 0 to 100."""
-    chromium = (
-        os.environ.get("CHROME_PATH") or shutil.which("chromium") or shutil.which("google-chrome") or ""
-    )
     report = subprocess.run(
         [
             *(program(), address, "--output=json", "--quiet"),
@@ -78,7 +84,7 @@ def scores(address: str, *, desktop: bool) -> dict[str, int]:
             "--only-categories=" + ",".join(BOUNDS),
             "--chrome-flags=--headless=new --no-sandbox --disable-gpu",
         ],
-        env={**os.environ, "CHROME_PATH": chromium},
+        env={**os.environ, "CHROME_PATH": browser()},
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -93,6 +99,10 @@ def every_page() -> list[str]:
 
 
 def main(names: list[str]) -> None:
+    if unknown := [name for name in names if not (SITE / f"{name}.html").exists()]:
+        raise SystemExit(f"lighthouse: the book has no page {', '.join(unknown)}; one is {pages()[0]}")
+    browser()
+    program()
     missed, phones = [], []
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(GzipHandler, directory=SITE)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

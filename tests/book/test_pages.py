@@ -8,7 +8,7 @@ from functools import cache, partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import pytest
 import yaml
@@ -321,6 +321,16 @@ def test_the_search_finds_without_a_server(open_page):
         "links => links.map(link => link.getAttribute('href'))"
     )
     assert any("07-lipschitz-and-smooth" in link for link in found)
+
+
+@browser_test
+def test_what_an_address_asks_the_search_for_stays_text(open_page):
+    tab = open_page(SITE / "search.html").tab
+    asked = "hinge <img src=x onerror=document.title='run'>"
+    tab.goto(f"{(SITE / 'search.html').as_uri()}?q={quote(asked)}")
+    tab.locator("#search-results .search-summary, #search-results > p").first.wait_for(timeout=10_000)
+    assert tab.locator("input[name=q]").first.input_value() == asked  # it was read
+    assert tab.locator("img[src=x]").count() == 0 and tab.title() != "run"
 
 
 @browser_test
