@@ -101,7 +101,8 @@ class MeasuredRole(SphinxRole):
                 if output.get("metadata", {}).get("scrapbook", {}).get("name") == key:
                     data = output["data"]
                     mime = next(mime for mime in data if mime.endswith("text/plain"))
-                    return [nodes.inline(text="".join(data[mime]).strip("'\""))], []
+                    number = re.sub(r"^-(?=\d)", "\N{MINUS SIGN}", "".join(data[mime]).strip("'\""))
+                    return [nodes.inline(text=number)], []
         message = self.inliner.reporter.warning(f"{chapter} glues no {key!r}", line=self.lineno)
         return [], [message]
 
