@@ -61,27 +61,26 @@ def test_settle_prints_the_verdict_and_stores_the_numbers(tmp_path, monkeypatch,
     )
     assert stored[0][claims.CLAIM_MIME]["verdict"] == "supported"
     assert stored[0][claims.CLAIM_MIME]["low"] == 2.2
-    claims.settle("two", 2.5, 2.499, 2.501, seeds=5)
-    assert stored[1]["text/plain"].endswith(": 2.5, 95 % interval narrower than the last digit over 5 seeds.")
-    claims.settle("two", 2.5, 2.5, 2.5, seeds=1)
-    assert stored[2]["text/plain"].endswith(": 2.5, one value, so no interval over seeds.")
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "printed"), [(2.2, 2.8, "2.2 to 2.8"), (2.5, 2.5, "narrower than the last digit")]
+    ("numbers", "seeds", "printed"),
+    [
+        ((2.49, 2.21, 2.77), 5, "95 % interval 2.2 to 2.8 over 5 seeds"),
+        ((2.5, 2.499, 2.501), 5, "95 % interval narrower than the last digit over 5 seeds"),
+        ((2.77, 2.21, 2.77), 5, "range 2.2 to 2.8 over 5 seeds"),
+        ((2.5, 2.5, 2.5), 5, "one number for all 5 seeds, so no interval"),
+        ((2.5, 2.5, 2.5), 1, "one value, so no interval over seeds"),
+    ],
 )
-def test_the_book_shows_an_interval_that_rounding_hides(low, high, printed):
-    shown = write_claim(
-        {**AT_LEAST_TWO, "estimate": 2.5, "low": low, "high": high, "seeds": 5, "verdict": "mixed"}
-    )
-    assert f"<strong>2.5</strong>, 95 % interval {printed} over 5 seeds." in shown
-
-
-def test_the_book_shows_no_interval_over_one_seed():
-    shown = write_claim(
-        {**AT_LEAST_TWO, "estimate": 2.5, "low": 2.5, "high": 2.5, "seeds": 1, "verdict": "supported"}
-    )
-    assert "<strong>2.5</strong>, one value, so no interval over seeds.</p>" in shown
+def test_a_verdict_says_on_what_it_rests(tmp_path, monkeypatch, numbers, seeds, printed):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, AT_LEAST_TWO)
+    stored = []
+    monkeypatch.setattr(claims, "display", lambda data, raw: stored.append(data))
+    claims.settle("two", *numbers, seeds=seeds)
+    assert stored[0]["text/plain"].endswith(f", {printed}.")
+    assert f"</strong>, {printed}.</p>" in write_claim(stored[0][claims.CLAIM_MIME])
 
 
 def test_unknown_claims_and_impossible_intervals_are_refused(tmp_path, monkeypatch):

@@ -21,7 +21,14 @@ CLAIM = {
     "true_if": [2, None],
     "digits": 1,
 }
-RESULT = CLAIM | {"estimate": 2.5, "low": 2.2, "high": 2.8, "seeds": 5, "verdict": "supported"}
+RESULT = CLAIM | {
+    "estimate": 2.5,
+    "low": 2.2,
+    "high": 2.8,
+    "seeds": 5,
+    "basis": "95 % interval 2.2 to 2.8 over 5 seeds",
+    "verdict": "supported",
+}
 
 
 @pytest.fixture
@@ -43,11 +50,14 @@ def test_a_finding_carries_the_measured_numbers(book):
     assert (found.verdict, found.numbers, found.seeds) == ("supported", "2.5 [2.2, 2.8]", 5)
 
 
-def test_a_finding_says_on_what_it_rests(book):
-    (found,) = ledger.findings(book(RESULT))
-    assert found.basis == "5 seeds"
-    (found,) = ledger.findings(book(RESULT | {"low": 2.5, "high": 2.5}))
-    assert (found.numbers, found.basis) == ("2.5", "95 % interval narrower than the last digit over 5 seeds")
+def test_a_row_says_on_what_its_number_rests(book, monkeypatch):
+    shown = []
+    monkeypatch.setattr(ledger, "display", lambda data, raw: shown.append(data["text/html"]))
+    ledger.ledger(ledger.findings(book(RESULT)))
+    assert "<td>2.5 [2.2, 2.8]<br><small>ratio of steps; 5 seeds</small></td>" in shown[0]
+    single = {"low": 2.5, "high": 2.5, "basis": "one number for all 5 seeds, so no interval"}
+    ledger.ledger(ledger.findings(book(RESULT | single)))
+    assert f"<td>2.5<br><small>ratio of steps; {single['basis']}</small></td>" in shown[1]
 
 
 def test_a_claim_without_a_measurement_is_refused(book):

@@ -49,19 +49,24 @@ def load_claims(path: str | Path = "claims.yml") -> dict[str, Claim]:
     return claims
 
 
-def spread(low: float, high: float, digits: int, seeds: int) -> str:
-    """What stands behind an estimate, in words: the interval to its digits, or why none is printed."""
+def basis(estimate: float, low: float, high: float, digits: int, seeds: int) -> str:
+    """On what an estimate rests, in words: an interval, a range of which it is an end, or a single number."""
     if seeds == 1:
         return "one value, so no interval over seeds"
-    low_text, high_text = f"{low:.{digits}f}", f"{high:.{digits}f}"
-    interval = f"{low_text} to {high_text}" if low_text != high_text else "narrower than the last digit"
-    return f"95 % interval {interval} over {seeds} seeds"
+    if low == high:
+        return f"one number for all {seeds} seeds, so no interval"
+    kind = "range" if estimate in (low, high) else "95 % interval"
+    ends = f"{low:z.{digits}f}", f"{high:z.{digits}f}"
+    extent = "narrower than the last digit" if ends[0] == ends[1] else " to ".join(ends)
+    return f"{kind} {extent} over {seeds} seeds"
 
 
 def settle(claim_id: str, estimate: float, low: float, high: float, *, seeds: int) -> None:
     """Print the verdict on a claim, as its rule draws it from the 95 % interval [low, high] over seeds.
 
-    The same numbers, rounded to the claim's digits, are stored beside the sentence, for the ledger.
+    Where the claim is about the largest or the smallest of the seeds, [low, high] is their range, or only
+    that one number. The same numbers, rounded to the claim's digits, are stored beside the sentence, for
+    the ledger.
     """
     claims = load_claims()
     if claim_id not in claims:
@@ -70,10 +75,10 @@ def settle(claim_id: str, estimate: float, low: float, high: float, *, seeds: in
     if not low <= estimate <= high and estimate == estimate:
         raise ValueError(f"estimate={estimate} lies outside its interval [{low}, {high}]")
     verdict = claim.verdict(low, high)
+    rests_on = basis(estimate, low, high, claim.digits, seeds)
     estimate, low, high = (round(float(number), claim.digits) + 0.0 for number in (estimate, low, high))
     sentence = (
-        f"{verdict.capitalize()}: {claim.says}\n"
-        f"{claim.measure}: {estimate:.{claim.digits}f}, {spread(low, high, claim.digits, seeds)}."
+        f"{verdict.capitalize()}: {claim.says}\n{claim.measure}: {estimate:.{claim.digits}f}, {rests_on}."
     )
     result = {
         **asdict(claim),
@@ -81,6 +86,7 @@ def settle(claim_id: str, estimate: float, low: float, high: float, *, seeds: in
         "low": low,
         "high": high,
         "seeds": seeds,
+        "basis": rests_on,
         "verdict": verdict,
     }
     display({"text/plain": sentence, CLAIM_MIME: result}, raw=True)

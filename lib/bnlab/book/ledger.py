@@ -9,7 +9,7 @@ from pathlib import Path
 
 from IPython.display import display
 
-from .claims import CLAIM_MIME, Claim, load_claims, spread
+from .claims import CLAIM_MIME, Claim, load_claims
 from .tables import table
 
 VERDICTS = ("supported", "mixed", "not supported")
@@ -24,6 +24,7 @@ class Finding:
     low: float
     high: float
     seeds: int
+    basis: str  # in words, as the chapter prints it
     verdict: str
 
     @property
@@ -31,13 +32,6 @@ class Finding:
         """The estimate, and the interval where it is wider than the digits that repeat on another machine."""
         estimate, low, high = (f"{x:.{self.claim.digits}f}" for x in (self.estimate, self.low, self.high))
         return estimate if low == high else f"{estimate} [{low}, {high}]"
-
-    @property
-    def basis(self) -> str:
-        """Over what the estimate was taken."""
-        if self.low != self.high:
-            return f"{self.seeds} seeds"
-        return spread(self.low, self.high, self.claim.digits, self.seeds)
 
 
 def findings(folder: str | Path = ".") -> list[Finding]:
@@ -65,9 +59,8 @@ def findings(folder: str | Path = ".") -> list[Finding]:
                 f"{claim.id}: [{result['low']}, {result['high']}] makes it {verdict!r}, "
                 f"{claim.chapter} says {result['verdict']!r}; run the chapter again"
             )
-        found.append(
-            Finding(claim, **{key: result[key] for key in ("estimate", "low", "high", "seeds", "verdict")})
-        )
+        stored_fields = ("estimate", "low", "high", "seeds", "basis", "verdict")
+        found.append(Finding(claim, **{key: result[key] for key in stored_fields}))
     return sorted(found, key=lambda finding: finding.claim.chapter)
 
 
@@ -106,10 +99,12 @@ def ledger(found: Sequence[Finding]) -> None:
     for finding in found:
         claim = finding.claim
         place = f"{SOURCES.get(claim.by, LATER)}, {claim.where}"
+        usual = finding.basis.startswith("95 %") and "[" in finding.numbers
+        seeds = f"{finding.seeds} seeds" if usual else finding.basis
         rows.append(
             f'<tr><th scope="row">{escape(claim.says)}<br><small>{escape(place)}</small></th>'
             f"<td>{escape(finding.numbers)}<br>"
-            f"<small>{escape(claim.measure)}; {finding.basis}</small></td>"
+            f"<small>{escape(claim.measure)}; {seeds}</small></td>"
             f'<td><a href="{claim.chapter}.html#claim-{claim.id}">{finding.verdict}</a>'
             f"<br><small>chapter {int(claim.chapter[:2])}</small></td></tr>"
         )

@@ -22,7 +22,7 @@ from sphinx.config import Config
 from sphinx.errors import ConfigError
 from sphinx.util.docutils import SphinxRole
 
-from bnlab.book.claims import CLAIM_MIME, spread
+from bnlab.book.claims import CLAIM_MIME
 from bnlab.book.figures import VEGA_MIME
 
 VEGA_MARK = "bn-vega"
@@ -80,12 +80,11 @@ def write_chart(spec: dict) -> str:
 def write_claim(claim: dict) -> str:
     """A verdict with its number, under an address of its own."""
     estimate = f"{claim['estimate']:.{claim['digits']}f}"
-    basis = spread(*(claim[key] for key in ("low", "high", "digits", "seeds")))
     return (
         f'<div class="bn-claim" id="claim-{claim["id"]}">'
         f"<p><strong>{claim['verdict'].capitalize()}:</strong> {html.escape(claim['says'])}</p>"
         f"<p>{html.escape(claim['measure'])}: <strong>{estimate}</strong>, "
-        f"{basis}.</p></div>"
+        f"{claim['basis']}.</p></div>"
     )
 
 
