@@ -83,6 +83,12 @@ def test_a_verdict_says_on_what_it_rests(tmp_path, monkeypatch, numbers, seeds, 
     assert f"</strong>, {printed}.</p>" in write_claim(stored[0][claims.CLAIM_MIME])
 
 
+def test_the_book_prints_a_minus_sign():
+    numbers = {"estimate": -2.5, "low": -2.8, "high": 2.2, "basis": "95 % interval -2.8 to 2.2 over 5 seeds"}
+    shown = write_claim({**AT_LEAST_TWO, **numbers, "seeds": 5, "verdict": "not supported"})
+    assert "<strong>−2.5</strong>, 95 % interval −2.8 to 2.2 over 5 seeds.</p>" in shown
+
+
 def test_unknown_claims_and_impossible_intervals_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path, AT_LEAST_TWO)

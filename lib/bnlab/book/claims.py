@@ -12,6 +12,7 @@ import yaml
 from IPython.display import display
 
 CLAIM_MIME = "application/vnd.bnlab.claim+json"
+MINUS = "\N{MINUS SIGN}"  # as pages print it, where Python prints a hyphen
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from IPython.display import display
 
-from .claims import CLAIM_MIME, Claim, load_claims
+from .claims import CLAIM_MIME, MINUS, Claim, load_claims
 from .tables import table
 
 VERDICTS = ("supported", "mixed", "not supported")
@@ -31,7 +31,8 @@ class Finding:
     def numbers(self) -> str:
         """The estimate, and the interval where it is wider than the digits that repeat on another machine."""
         estimate, low, high = (f"{x:.{self.claim.digits}f}" for x in (self.estimate, self.low, self.high))
-        return estimate if low == high else f"{estimate} [{low}, {high}]"
+        numbers = estimate if low == high else f"{estimate} [{low}, {high}]"
+        return numbers.replace("-", MINUS)
 
 
 def findings(folder: str | Path = ".") -> list[Finding]:

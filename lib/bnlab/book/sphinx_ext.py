@@ -22,7 +22,7 @@ from sphinx.config import Config
 from sphinx.errors import ConfigError
 from sphinx.util.docutils import SphinxRole
 
-from bnlab.book.claims import CLAIM_MIME
+from bnlab.book.claims import CLAIM_MIME, MINUS
 from bnlab.book.figures import VEGA_MIME
 
 VEGA_MARK = "bn-vega"
@@ -79,12 +79,12 @@ def write_chart(spec: dict) -> str:
 
 def write_claim(claim: dict) -> str:
     """A verdict with its number, under an address of its own."""
-    estimate = f"{claim['estimate']:.{claim['digits']}f}"
+    estimate = f"{claim['estimate']:.{claim['digits']}f}".replace("-", MINUS)
     return (
         f'<div class="bn-claim" id="claim-{claim["id"]}">'
         f"<p><strong>{claim['verdict'].capitalize()}:</strong> {html.escape(claim['says'])}</p>"
         f"<p>{html.escape(claim['measure'])}: <strong>{estimate}</strong>, "
-        f"{claim['basis']}.</p></div>"
+        f"{claim['basis'].replace('-', MINUS)}.</p></div>"
     )
 
 
@@ -100,7 +100,7 @@ class MeasuredRole(SphinxRole):
                 if output.get("metadata", {}).get("scrapbook", {}).get("name") == key:
                     data = output["data"]
                     mime = next(mime for mime in data if mime.endswith("text/plain"))
-                    number = re.sub(r"^-(?=\d)", "\N{MINUS SIGN}", "".join(data[mime]).strip("'\""))
+                    number = re.sub(r"^-(?=\d)", MINUS, "".join(data[mime]).strip("'\""))
                     return [nodes.inline(text=number)], []
         message = self.inliner.reporter.warning(f"{chapter} glues no {key!r}", line=self.lineno)
         return [], [message]
