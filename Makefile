@@ -56,7 +56,7 @@ check: env  ## fast checks: ruff, spelling, notebooks, type hints
 test: check book  ## everything CI runs: fast checks, unit tests, notebooks re-executed, the built book in a browser
 	@$(TURN) echo "Unit tests and examples in docstrings ..."; \
 	rm -f _build/coverage*; \
-	$(RUN) coverage run -m pytest -q -n 2 -m "not browser" tests; \
+	$(RUN) coverage run -m pytest -q -n 2 -m "not browser and not lab" tests; \
 	$(RUN) coverage run -m pytest -q -n 2 --doctest-modules lib; \
 	$(RUN) coverage combine -q; \
 	$(RUN) coverage report --skip-covered; \

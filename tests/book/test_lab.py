@@ -81,7 +81,7 @@ def run_all(tab, address):
     raise AssertionError("no cell was run")
 
 
-@pytest.mark.browser
+@pytest.mark.lab
 def test_a_notebook_runs_in_jupyterlab_and_its_slider_moves(lab, browser):
     tab = browser.new_page()
     try:
