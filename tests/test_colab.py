@@ -105,6 +105,7 @@ def test_the_cell_installs_the_library_where_it_is_missing(checkout, tmp_path):
         "IPYTHONDIR": str(tmp_path),
     }
     environment.pop("PYTHONPATH", None)
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)  # the coverage of the copy does not count
     program = COLAB.format(source=source, target=str(packages))
     answer = subprocess.run(
         [sys.executable, "-c", program], cwd=home, env=environment, capture_output=True, text=True
