@@ -73,7 +73,7 @@ bench: env  ## races against the floor and the peers
 	@missed=0; for race in benchmarks/*.py; do $(BIN)/python "$$race" || missed=1; done; exit $$missed
 
 record: env  ## remake a recording: make record NAME=deep-linear
-	@$(RUN) bnlab.train.record $(if $(NAME),"$(NAME)",--list)
+	@$(RUN) course.recordings $(if $(NAME),"$(NAME)",--list)
 
 clean:  ## remove the built book and the environment
 	rm -rf _build .venv

@@ -34,7 +34,7 @@ from torch.nn import functional as F
 from bnlab import BatchNorm, fit, internal_covariate_shift, probe, sharpness, slice2d
 from bnlab.measure import observers
 from bnlab.measure.curvature import _Hessian
-from bnlab.train import models
+from course import models
 
 README = Path(__file__).with_name("README.md")
 LAYERS = nn.Linear | nn.Conv2d

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 import bnlab
 from bnlab.norms.functional import batch_norm
-from bnlab.train import models
+from course import models
 
 ROUNDS, BLOCK = 15, 0.02  # rounds per row; seconds per block, at least one pass
 IMAGES, LARGE, FEATURES, TOKENS = (128, 64, 16, 16), (128, 64, 32, 32), (256, 512), (32, 128, 256)

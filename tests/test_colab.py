@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from checkout import Checkout
 
-from bnlab.book import sphinx_ext
+from course import sphinx_ext
 
 ADDRESS = "https://github.com/someone/book"
 # Colab as far as the cell can see: Python with the packages of others, and no bnlab.

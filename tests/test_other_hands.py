@@ -200,9 +200,9 @@ def test_a_checkout_that_nobody_may_write_can_be_used(checkout):
     checkout.make("env")
     use = """if True:
         import torch, bnlab
-        from bnlab.train import record
-        columns, manifest = record.load("recordings/deep-linear")
-        images, labels = bnlab.data.fashion_mnist("test", n=8)
+        from course import recordings
+        columns, manifest = recordings.load("recordings/deep-linear")
+        images, labels = data.fashion_mnist("test", n=8)
         net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(28 * 28, 10))
         bnlab.probe(net, lambda net: torch.nn.functional.cross_entropy(net(images), labels), step_sizes=[0.1])
         print(bnlab.__file__)

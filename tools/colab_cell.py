@@ -18,7 +18,7 @@ import importlib.util
 
 if importlib.util.find_spec("bnlab") is None:
     !git clone --quiet --depth 1 {address} book
-    %pip install --quiet "./book[notebooks]"
+    %pip install --quiet ./book ./book/lib
     %cd -q book/chapters"""
 
 

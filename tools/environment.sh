@@ -28,7 +28,7 @@ if command -v flock >/dev/null; then # two runs of make at once take turns
 fi
 
 home="$(pwd -P) $("$python" --version)" # a moved folder or another Python needs a new environment
-wanted=$(cat requirements.txt constraints.txt pyproject.toml | cksum)
+wanted=$(cat requirements.txt constraints.txt pyproject.toml lib/pyproject.toml | cksum)
 if [ "$(cat .venv/home 2>/dev/null)" = "$home" ] && .venv/bin/python -c '' 2>/dev/null; then
     [ "$(cat .venv/ready 2>/dev/null)" = "$wanted" ] && exit 0
     echo "Updating the environment in .venv ..."
@@ -37,7 +37,7 @@ else
     "$python" -m venv --clear .venv
 fi
 if ! .venv/bin/python -m pip install --quiet --constraint constraints.txt --requirement requirements.txt ||
-    ! .venv/bin/python -m pip install --quiet --no-deps --editable .; then
+    ! .venv/bin/python -m pip install --quiet --no-deps --editable . --editable lib; then
     echo "make: pip could not install the environment (it needs a network and 2 GB of disk); then run make again" >&2
     exit 1
 fi

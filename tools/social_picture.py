@@ -7,8 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
-from bnlab.book.figures import COLORS, style
-from bnlab.train.record import load
+from course.figures import COLORS, style
+from course.recordings import load
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT = 1200, 630  # what the sites that show such pictures ask for

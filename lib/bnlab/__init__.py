@@ -2,9 +2,12 @@
 
 __version__ = "0.1.0"
 
+from .fit import Run as Run
+from .fit import fit as fit
 from .measure import frozen as frozen
 from .measure import internal_covariate_shift as internal_covariate_shift
 from .measure import lipschitz_estimate as lipschitz_estimate
+from .measure import observers as observers
 from .measure import probe as probe
 from .measure import saturation as saturation
 from .measure import sharpness as sharpness
@@ -26,6 +29,5 @@ from .norms import NoisyBatchNorm as NoisyBatchNorm
 from .norms import RMSNorm as RMSNorm
 from .norms import convert as convert
 from .norms import weight_norm as weight_norm
-from .train import data as data
-from .train import fit as fit
-from .train.sweep import sweep as sweep
+from .stats import interval as interval
+from .sweep import sweep as sweep

@@ -1,6 +1,6 @@
 """Instruments: saturation, distributions, covariate shift, loss landscape, curvature, theorems."""
 
-from . import theorems
+from . import observers, theorems
 from .curvature import Sharpness, sharpness
 from .distribution import ActivationTrack, Distribution, track_activations
 from .frozen import frozen
@@ -22,6 +22,7 @@ __all__ = [
     "frozen",
     "internal_covariate_shift",
     "lipschitz_estimate",
+    "observers",
     "probe",
     "random_direction",
     "saturation",

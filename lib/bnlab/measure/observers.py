@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from .curvature import sharpness
@@ -104,6 +105,25 @@ def activations(track: ActivationTrack, every: int) -> Observer:
         return rows
 
     return _every(every, observe)
+
+
+def accuracy(images: Tensor, labels: Tensor, every: int) -> Observer:
+    """Share of right answers in test mode: one row of kind "accuracy"."""
+    return _every(
+        every, lambda at: [{"kind": "accuracy", "test_accuracy": test_accuracy(at.model, images, labels)}]
+    )
+
+
+@torch.no_grad()
+def test_accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Share of right answers in test mode, in [0, 1]; the network's mode is put back."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    pairs = zip(images.split(500), labels.split(500), strict=True)
+    right = sum((model(x).argmax(1) == y).sum().item() for x, y in pairs)
+    for module, mode in modes:
+        module.training = mode
+    return right / len(labels)
 
 
 def _every(k: int, observe: Observer) -> Observer:
