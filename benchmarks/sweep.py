@@ -17,9 +17,9 @@ from dask.distributed import Client, LocalCluster
 from measure import processor, write
 from torch.nn.functional import cross_entropy
 
-from bnlab import BatchNorm, data, fit, observers
+from bnlab import BatchNorm, fit, observers
 from bnlab.sweep import Sweep, sweep
-from course import models
+from course import data, models
 
 # By default Dask's workers give freed memory back at once, which makes training three to four times slower.
 KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**28, "OMP_NUM_THREADS": 1}

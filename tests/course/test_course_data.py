@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from bnlab import data
-from course import make_fashion_mnist
+from course import data, make_fashion_mnist
 
 SUBSET_SHA256 = "a6cfdf6fc2f9be62a4fd0cc3e325bcded6e9b84765182ed37a0e8ec3abd2c440"
 DEBIAN = make_fashion_mnist.DEBIAN_FOLDER

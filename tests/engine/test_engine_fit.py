@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 import bnlab
-from bnlab import data, fit, observers
+from bnlab import fit, observers
+from course import data
 
 
 def task(seed=0):

@@ -18,8 +18,9 @@ import pytest
 import torch
 from torch import nn
 
-from bnlab import data, fit
+from bnlab import fit
 from bnlab.sweep import Store, code_of, run_key, sweep
+from course import data
 
 
 def training(width, lr, seed):
