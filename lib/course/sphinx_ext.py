@@ -123,7 +123,7 @@ def add_vendor_folder(app: Sphinx, config: Config) -> None:
     bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed; window.vega = vega;")
     # Wrapped: the bundle's top-level names collide with those of Sphinx's own scripts.
     (vendor / "vega" / "vega.js").write_text(f"(function(){{{bundle}}})();", encoding="utf-8")
-    shutil.copyfile(Path(__file__).with_name("charts.js"), vendor / "vega" / "charts.js")
+    shutil.copyfile(Path(__file__).parent / "explorables" / "charts.js", vendor / "vega" / "charts.js")
     config.html_static_path.append(os.path.relpath(vendor, app.confdir))
 
 
