@@ -22,6 +22,10 @@ def image_norm(x, gamma, beta, eps, dims, correction=0):
     return gamma.view(-1, 1, 1) * (x - mean) / (var + eps) ** 0.5 + beta.view(-1, 1, 1)
 
 
+def fold_weight(*layer):
+    return fold(*layer)[0]
+
+
 def fold(weight, bias, gamma, beta, mean, var, eps):
     scale = gamma * (var + eps) ** -0.5
     return torch.diag(scale) @ weight, scale * (bias - mean) + beta
@@ -32,6 +36,11 @@ WRONG = {
         "eps forgotten": lambda x, g, b, eps: g * standardized(x, 0, correction=0) + b,
         "eps outside the root": lambda x, g, b, eps: g * (x - x.mean(0)) / (x.std(0, correction=0) + eps) + b,
         "variance divided by m - 1": lambda x, g, b, eps: g * standardized(x, eps) + b,
+        "eps added to the quotient": lambda x, g, b, eps: g * (standardized(x, 0, correction=0) + eps) + b,
+        "m - 1, and eps outside the root": lambda x, g, b, eps: g * (x - x.mean(0)) / (x.std(0) + eps) + b,
+        "m - 1, and eps added to the quotient": lambda x, g, b, eps: (
+            g * ((x - x.mean(0)) / x.std(0) + eps) + b
+        ),
         "averaged over features": lambda x, g, b, eps: g * standardized(x.T, eps, correction=0).T + b,
         "one mean for all features": lambda x, g, b, eps: (
             g * (x - x.mean()) / (x.var(correction=0) + eps).sqrt() + b
@@ -52,6 +61,10 @@ WRONG = {
         "momentum is the weight of the old": lambda mean, var, x, w: (
             w * mean + (1 - w) * x.mean(0),
             w * var + (1 - w) * x.var(0),
+        ),
+        "both: the convention of CS231n": lambda mean, var, x, w: (
+            w * mean + (1 - w) * x.mean(0),
+            w * var + (1 - w) * x.var(0, correction=0),
         ),
         "standard deviation stored": lambda mean, var, x, w: (
             mean + w * (x.mean(0) - mean),
@@ -88,6 +101,19 @@ WRONG = {
     },
     "3.5": {
         "bias of the layer lost": lambda w, b, *rest: fold(w, torch.zeros(3), *rest),
+        "bias of the layer not scaled": lambda w, b, g, beta, mean, var, eps: (
+            fold_weight(w, b, g, beta, mean, var, eps),
+            b + beta - g * mean / (var + eps).sqrt(),
+        ),
+        "nothing in the bias scaled": lambda w, b, g, beta, mean, var, eps: (
+            fold_weight(w, b, g, beta, mean, var, eps),
+            b - mean + beta,
+        ),
+        "bias not folded": lambda w, b, *rest: (fold_weight(w, b, *rest), b),
+        "bias of the layer lost and mean not scaled": lambda w, b, g, beta, mean, var, eps: (
+            fold_weight(w, b, g, beta, mean, var, eps),
+            beta - mean,
+        ),
         "columns scaled": lambda w, b, g, beta, mean, var, eps: (
             w * (g * (var + eps) ** -0.5),
             fold(w, b, g, beta, mean, var, eps)[1],

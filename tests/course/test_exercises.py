@@ -1,17 +1,19 @@
 """Every checker accepts the published solution, and names each of a catalogue of mistakes differently."""
 
+import ast
 import contextlib
 import importlib
 import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from course import check
-from course.exercises import by_value, register
+from course import check, exercises
+from course.exercises import register
 
 CHAPTERS = Path(__file__).parents[2] / "chapters"
 
@@ -100,16 +102,41 @@ def test_a_solution_that_overwrites_its_input_does_no_harm():
     assert said("3.1", in_place).startswith("Exercise 3.1: correct.")
 
 
-def test_a_number_or_a_word_can_be_the_answer(monkeypatch):
-    monkeypatch.setattr("course.exercises._CHECKERS", {})
-    by_value("99.1", solution=2.0, mistakes={"Twice that.": 1.0}, otherwise="Think of m.", praise="Yes.")
-    assert said("99.1", 2.0001) == "Exercise 99.1: correct. Yes."
-    assert said("99.1", 1) == "Exercise 99.1: keep working. Twice that."
-    assert said("99.1", 7) == "Exercise 99.1: keep working. Think of m."
-    by_value("99.2", solution="biased", mistakes={"Look again.": "unbiased"}, otherwise="?", praise="Yes.")
-    assert said("99.2", " Biased ") == "Exercise 99.2: correct. Yes."
+TWO_AT_ONCE = {
+    ("3.1", "eps added to the quotient"): ("quotient", "under the root"),
+    ("3.1", "m - 1, and eps outside the root"): ("m - 1", "added to the standard deviation"),
+    ("3.1", "m - 1, and eps added to the quotient"): ("m - 1", "added to the quotient"),
+    ("3.2", "both: the convention of CS231n"): ("weighs the old value", "divided by m."),
+    ("3.5", "bias of the layer not scaled"): ("had before has to be scaled",),
+    ("3.5", "nothing in the bias scaled"): ("both the old one and the running mean",),
+    ("3.5", "bias not folded"): ("still the linear layer's own",),
+    ("3.5", "bias of the layer lost and mean not scaled"): ("own is lost", "mean is not scaled"),
+}
+
+
+@pytest.mark.parametrize(("number", "name"), TWO_AT_ONCE)
+def test_what_readers_of_the_forums_got_wrong_is_named(number, name):
+    message = said(number, WRONG[number][name])
+    assert all(words in message for words in TWO_AT_ONCE[number, name]), message
+
+
+def test_a_number_is_given_to_one_exercise_only():
+    check("3.1", None)
     with pytest.raises(ValueError, match="registered already"):
-        register("99.2", lambda answer: None, praise="")
+        register("3.1", lambda answer: None, praise="")
+
+
+def test_the_checkers_need_nothing_but_torch_and_of_that_no_networks():
+    for path in sorted(Path(exercises.__file__).parent.glob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:  # what a function imports comes later
+            if isinstance(node, ast.Import):
+                names = {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = {node.module}
+            else:
+                continue
+            needed = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
+            assert needed <= {"torch"}, path.name
 
 
 def test_an_unknown_exercise_is_an_error_of_the_chapter():

@@ -1,7 +1,7 @@
 """Exercises that answer at once: `check("3.1", answer)` says missing, keep working, or correct.
 
-The exercises of chapter NN live in `chapter_NN.py`, each registered by `by_function`, `by_value` or
-`register`. A checker turns an answer into None (correct) or into a message for this very mistake.
+The exercises of chapter NN live in `chapter_NN.py`, each registered by `by_function` or `register`. Every
+answer is a function; a checker turns it into None (correct) or into a message for this very mistake.
 """
 
 import copy
@@ -12,13 +12,20 @@ from typing import Any
 
 import torch
 
-Checker = Callable[[Any], str | None]
+Checker = Callable[[Callable], str | None]
 
 _CHECKERS: dict[str, tuple[Checker, str]] = {}
 
 
 class Unanswered(Exception):
     """The reader has not written an answer yet."""
+
+
+def answered(given: Any) -> Any:
+    """What the reader gave, if it is anything: None and ... raise `Unanswered`."""
+    if given is None or given is ...:
+        raise Unanswered
+    return given
 
 
 def check(number: str, answer: Any) -> None:
@@ -31,9 +38,7 @@ def check(number: str, answer: Any) -> None:
     """
     checker, praise = _find(number)
     try:
-        if answer is None or answer is ...:
-            raise Unanswered
-        message = checker(answer)
+        message = checker(answer) if callable(answered(answer)) else _no_function(answer)
         verdict = f"keep working. {message}" if message else f"correct. {praise}"
     except (Unanswered, NotImplementedError):
         verdict = "not answered yet. Replace the dots and run the cell again."
@@ -44,7 +49,7 @@ def check(number: str, answer: Any) -> None:
 
 
 def register(number: str, checker: Checker, *, praise: str) -> None:
-    """Add an exercise whose checker returns None for a right answer, else a message."""
+    """Add an exercise whose checker returns None for a right function, else a message."""
     if number in _CHECKERS:
         raise ValueError(f"number={number!r} is registered already; every exercise has its own number")
     _CHECKERS[number] = checker, praise
@@ -67,9 +72,7 @@ def by_function(
     def results(function: Callable) -> list[tuple]:
         return [_as_tuple(function(*copy.deepcopy(case))) for case in cases]
 
-    def checker(answer: Any) -> str | None:
-        if not callable(answer):
-            return f"A function is expected, not {type(answer).__name__}: pass its name, without calling it."
+    def checker(answer: Callable) -> str | None:
         given, wanted = results(answer), results(solution)
         if _agree(given, wanted, tolerance):
             return None
@@ -81,27 +84,15 @@ def by_function(
     register(number, checker, praise=praise)
 
 
-def by_value(number: str, *, solution: Any, mistakes: Mapping[str, Any], otherwise: str, praise: str) -> None:
-    """Register an exercise answered by a number or a word; `otherwise` answers what is not in `mistakes`."""
-
-    def same(one: Any, other: Any) -> bool:
-        if isinstance(one, str) or isinstance(other, str):
-            return str(one).strip().lower() == str(other).strip().lower()
-        return bool(abs(one - other) <= 1e-3 * max(abs(one), abs(other)))
-
-    def checker(answer: Any) -> str | None:
-        if same(answer, solution):
-            return None
-        return next((message for message, wrong in mistakes.items() if same(answer, wrong)), otherwise)
-
-    register(number, checker, praise=praise)
+def _no_function(answer: Any) -> str:
+    return f"A function is expected, not {type(answer).__name__}: pass its name, without calling it."
 
 
 def _find(number: str) -> tuple[Checker, str]:
     if number not in _CHECKERS and "." in str(number):
         chapter = str(number).split(".")[0].zfill(2)
-        if importlib.util.find_spec(f"course.exercises.chapter_{chapter}"):
-            importlib.import_module(f"course.exercises.chapter_{chapter}")
+        if importlib.util.find_spec(f"{__name__}.chapter_{chapter}"):
+            importlib.import_module(f"{__name__}.chapter_{chapter}")
     if number not in _CHECKERS:
         known = ", ".join(sorted(_CHECKERS)) or "none yet"
         raise ValueError(f"number={number!r}: there is no such exercise; known are {known}")
@@ -111,9 +102,7 @@ def _find(number: str) -> tuple[Checker, str]:
 def _as_tuple(result: Any) -> tuple:
     """One result or several as a tuple; a missing one means that the reader has not answered."""
     parts = tuple(result) if isinstance(result, (tuple, list)) else (result,)
-    if any(part is None or part is ... for part in parts):
-        raise Unanswered
-    return tuple(torch.as_tensor(part).detach() for part in parts)
+    return tuple(torch.as_tensor(answered(part)).detach() for part in parts)
 
 
 def _agree(given: list[tuple], wanted: list[tuple], tolerance: float) -> bool:

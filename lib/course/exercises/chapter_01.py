@@ -4,12 +4,9 @@ import torch
 from torch import Tensor
 
 from . import by_function
+from .batches import double, normals
 
-_random = torch.Generator().manual_seed(1)
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=_random, dtype=torch.float64)
+_normal = normals(1)
 
 
 by_function(
@@ -31,12 +28,8 @@ by_function(
 )
 
 
-def _share(share: float) -> Tensor:
-    return torch.as_tensor(share, dtype=torch.float64)
-
-
 def _edge(share: float) -> Tensor:
-    return 2 * torch.atanh(torch.sqrt(1 - _share(share)))
+    return 2 * torch.atanh(torch.sqrt(1 - double(share)))
 
 
 by_function(
@@ -49,13 +42,13 @@ by_function(
         ),
         "Half the way: this is the edge of tanh.": lambda share: _edge(share) / 2,
         "Here the output is that far from 1. Saturation is about the slope, not about the output.": (
-            lambda share: torch.log(1 / _share(share) - 1)
+            lambda share: torch.log(1 / double(share) - 1)
         ),
         "This takes f'(z) as exp(-z), which holds only far out, and the steepest slope as 1. It is 1/4.": (
-            lambda share: -torch.log(_share(share))
+            lambda share: -torch.log(double(share))
         ),
         "This takes f'(z) as exp(-z): close, for small shares. Solve f (1 - f) = share / 4 exactly.": (
-            lambda share: -torch.log(_share(share) / 4)
+            lambda share: -torch.log(double(share) / 4)
         ),
     },
     praise="For a share of 0.1 it is 3.64: beyond that this chapter calls a sigmoid saturated.",
@@ -64,11 +57,11 @@ by_function(
 
 
 def _phi(t: float) -> Tensor:
-    return torch.special.ndtr(torch.as_tensor(t, dtype=torch.float64))
+    return torch.special.ndtr(double(t))
 
 
 def _elu(mean: float, spread: float, shift: float = 1.0, bend: float = 0.5) -> Tensor:
-    below = torch.exp(_share(mean + bend * spread**2)) * _phi(-mean / spread - shift * spread)
+    below = torch.exp(double(mean + bend * spread**2)) * _phi(-mean / spread - shift * spread)
     return _phi(mean / spread) + below
 
 
@@ -132,22 +125,22 @@ by_function(
 by_function(
     "1.5",
     cases=[(10, 1.0, 0.25), (30, 0.5, 0.9), (2, 3.0, 0.1)],
-    solution=lambda depth, weight_scale, slope: _share(weight_scale * slope) ** (depth - 1),
+    solution=lambda depth, weight_scale, slope: double(weight_scale * slope) ** (depth - 1),
     mistakes={
         "One layer too many: between the last layer and the first there are depth - 1 steps.": (
-            lambda depth, weight_scale, slope: _share(weight_scale * slope) ** depth
+            lambda depth, weight_scale, slope: double(weight_scale * slope) ** depth
         ),
         "The slopes are there; the weights multiply the gradient too.": (
-            lambda depth, weight_scale, slope: _share(slope) ** (depth - 1)
+            lambda depth, weight_scale, slope: double(slope) ** (depth - 1)
         ),
         "The layers multiply; here they are added.": (
-            lambda depth, weight_scale, slope: _share(weight_scale * slope) * (depth - 1)
+            lambda depth, weight_scale, slope: double(weight_scale * slope) * (depth - 1)
         ),
         "This is the mean square; the gradient itself is wanted.": (
-            lambda depth, weight_scale, slope: _share(weight_scale * slope) ** (2 * (depth - 1))
+            lambda depth, weight_scale, slope: double(weight_scale * slope) ** (2 * (depth - 1))
         ),
         "Upside down: this is the last layer's gradient over the first one's.": (
-            lambda depth, weight_scale, slope: _share(weight_scale * slope) ** (1 - depth)
+            lambda depth, weight_scale, slope: double(weight_scale * slope) ** (1 - depth)
         ),
     },
     praise="Ten sigmoid layers in the middle of the linear region leave four millionths of the gradient.",

@@ -1,22 +1,20 @@
 """Exercises of chapter 2: distances between distributions, a runaway bias, whitening."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from . import Unanswered, by_function, register
+from . import answered, by_function, register
+from .batches import double, normals, spread
 
-_random = torch.Generator().manual_seed(2)
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=_random, dtype=torch.float64)
+_normal = normals(2)
 
 
 # Units of very different spread and mean: a forgotten or misplaced division shows.
-_scale = torch.tensor([1.0, 0.05, 4.0], dtype=torch.float64)
-_before = _normal(8, 3) * _scale + torch.tensor([0.5, -1.0, 3.0], dtype=torch.float64)
+_scale = double([1.0, 0.05, 4.0])
+_before = _normal(8, 3) * _scale + double([0.5, -1.0, 3.0])
 _after = _before + _scale * (0.3 + _normal(8, 3))
 
 
@@ -24,12 +22,8 @@ def _sorted(before: Tensor, after: Tensor, dim: int = 0) -> Tensor:
     return after.sort(dim).values - before.sort(dim).values
 
 
-def _spread(x: Tensor) -> Tensor:
-    return x.std(0, correction=0)
-
-
 def _shift(before: Tensor, after: Tensor) -> Tensor:
-    return _sorted(before, after).abs().mean(0) / _spread(before)
+    return _sorted(before, after).abs().mean(0) / spread(before)
 
 
 by_function(
@@ -38,51 +32,47 @@ by_function(
     solution=_shift,
     mistakes={
         "Every image was compared with itself. A distribution does not know the images apart: sort first.": (
-            lambda before, after: (after - before).abs().mean(0) / _spread(before)
+            lambda before, after: (after - before).abs().mean(0) / spread(before)
         ),
         "The units of each image were sorted. Sort the images of each unit.": (
-            lambda before, after: _sorted(before, after, 1).abs().mean(0) / _spread(before)
+            lambda before, after: _sorted(before, after, 1).abs().mean(0) / spread(before)
         ),
         "The differences were averaged with their signs, so they cancel: this is how far the mean moved.": (
-            lambda before, after: _sorted(before, after).mean(0).abs() / _spread(before)
+            lambda before, after: _sorted(before, after).mean(0).abs() / spread(before)
         ),
         "The distance is right. It is still to be divided by the unit's spread before.": (
             lambda before, after: _sorted(before, after).abs().mean(0)
         ),
         "The distance is right, but was divided by the spread after the step.": (
-            lambda before, after: _sorted(before, after).abs().mean(0) / _spread(after)
+            lambda before, after: _sorted(before, after).abs().mean(0) / spread(after)
         ),
         "The spread was divided by one image too few, torch's habit. Divide by the number of images.": (
             lambda before, after: _sorted(before, after).abs().mean(0) / before.std(0)
         ),
         "Absolute differences were summed over the images; they are to be averaged.": (
-            lambda before, after: _sorted(before, after).abs().sum(0) / _spread(before)
+            lambda before, after: _sorted(before, after).abs().sum(0) / spread(before)
         ),
         "Differences were squared. That is another distance (2-Wasserstein); take absolute values.": (
-            lambda before, after: _sorted(before, after).square().mean(0).sqrt() / _spread(before)
+            lambda before, after: _sorted(before, after).square().mean(0).sqrt() / spread(before)
         ),
     },
     praise="The 1-Wasserstein distance, in units of the unit's own spread.",
 )
 
 
-def _stands_still(answer) -> str | None:
+def _stands_still(answer: Callable) -> str | None:
     """Whether `answer` moves every image and no distribution, on a batch with all values different."""
-    if not callable(answer):
-        return f"A function is expected, not {type(answer).__name__}: pass its name, without calling it."
-    x, y = _before, answer(_before.clone())
-    if y is None or y is ...:
-        raise Unanswered
+    x, y = _before, answered(answer(_before.clone()))
     if not isinstance(y, Tensor) or y.shape != x.shape:
         got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         return f"Values of shape {tuple(x.shape)} are expected, got {got}."
-    distributions, images = _shift(x, y).max(), (y - x).abs().mean(0) / _spread(x)
+    distributions, images = _shift(x, y).max(), (y - x).abs().mean(0) / spread(x)
     if images.max() == 0:
         return "Nothing has moved, neither distributions nor images."
     if distributions > 1e-9:
         if torch.equal(y.flatten().sort().values, x.flatten().sort().values):
             return "Values went from one unit to another: the units' distributions moved. Stay within a unit."
-        if torch.allclose(y.mean(0), x.mean(0)) and torch.allclose(_spread(y), _spread(x)):
+        if torch.allclose(y.mean(0), x.mean(0)) and torch.allclose(spread(y), spread(x)):
             return "Mean and spread stand still, but the shape of the distributions has changed."
         return f"The distributions moved, by up to {distributions:.2g} spreads. Use the old values only."
     if images.min() < 0.5:
@@ -116,7 +106,7 @@ by_function(
             lambda b0, y, lr, steps: b0 + (1 - (1 - lr) ** steps) * (y.mean() - b0)
         ),
         "This is what happens inside the gradient, where b never moves. Here the mean is held constant.": (
-            lambda b0, y, lr, steps: torch.as_tensor(b0, dtype=torch.float64)
+            lambda b0, y, lr, steps: double(b0)
         ),
         "The step is too large by the number of images: the loss is an average over them.": (
             lambda b0, y, lr, steps: b0 + steps * lr * y.sum()
@@ -157,7 +147,7 @@ by_function(
     tolerance=1e-7,
     mistakes={
         "Each unit has mean 0 and variance 1, but they are correlated still. That is batch normalization.": (
-            lambda x: (x - x.mean(0)) / _spread(x)
+            lambda x: (x - x.mean(0)) / spread(x)
         ),
         "The covariance was divided by m - 1. Expectations divide by m here.": partial(
             _whitened, correction=1

@@ -1,21 +1,19 @@
 """Exercises of chapter 3: batch normalization forward, while running, backward, on images, folded away."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from . import by_function
+from .batches import double, normals
 
-_random = torch.Generator().manual_seed(3)
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=_random, dtype=torch.float64)
+_normal = normals(3)
 
 
 # Features of very different spread: a forgotten or misplaced eps shows in the second one.
-_x = _normal(6, 3) * torch.tensor([1.0, 0.05, 4.0], dtype=torch.float64) + torch.tensor([0.5, -1.0, 3.0])
+_x = _normal(6, 3) * double([1.0, 0.05, 4.0]) + double([0.5, -1.0, 3.0])
 _gamma, _beta = _normal(3), _normal(3)
 
 
@@ -28,6 +26,12 @@ def _sigma(x: Tensor, eps: float) -> Tensor:
     return (x.var(0, correction=0) + eps).sqrt()
 
 
+def _late_eps(x: Tensor, gamma, beta, eps: float, *, correction=0, bracket=True) -> Tensor:
+    """eps added to the standard deviation or, without the bracket, to the quotient."""
+    centred, sigma = x - x.mean(0), x.std(0, correction=correction)
+    return gamma * (centred / (sigma + eps) if bracket else centred / sigma + eps) + beta
+
+
 by_function(
     "3.1",
     cases=[(_x, _gamma, _beta, 1e-3), (_x * 3, _gamma, _beta, 1e-1)],
@@ -37,8 +41,15 @@ by_function(
             lambda x, gamma, beta, eps: _norm(x, gamma, beta, 0)
         ),
         "eps was added to the standard deviation. The paper adds it to the variance, under the root.": (
-            lambda x, gamma, beta, eps: gamma * (x - x.mean(0)) / (_sigma(x, 0) + eps) + beta
+            _late_eps
         ),
+        "eps was added to the quotient, which a bracket would prevent, and it belongs under the root.": (
+            partial(_late_eps, bracket=False)
+        ),
+        "Two mistakes: the variance was divided by m - 1 (the paper: m), and eps was added to the standard "
+        "deviation (the paper: to the variance, under the root).": partial(_late_eps, correction=1),
+        "Two mistakes: the variance was divided by m - 1 (the paper: m), and eps was added to the quotient "
+        "(the paper: to the variance, under the root).": partial(_late_eps, correction=1, bracket=False),
         "The variance was divided by m - 1, as torch does unless told otherwise. Algorithm 1 divides by m.": (
             partial(_norm, correction=1)
         ),
@@ -74,6 +85,10 @@ by_function(
         ),
         "Old and new have changed places: in PyTorch's convention momentum is the weight of the new batch.": (
             lambda mean, var, x, momentum: _running(mean, var, x, 1 - momentum)
+        ),
+        "This is the other convention, throughout: momentum weighs the old value, and the batch variance is "
+        "divided by m. In PyTorch's, momentum weighs the new batch, and its variance is divided by m - 1.": (
+            lambda mean, var, x, momentum: _running(mean, var, x, 1 - momentum, correction=0)
         ),
         "The mean is right. A standard deviation was mixed into the running variance.": (
             lambda mean, var, x, momentum: (
@@ -158,10 +173,20 @@ by_function(
 
 
 def _folded(
-    weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, mean, var: Tensor, eps: float
+    weight: Tensor, bias: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, eps: float
 ) -> tuple:
     scale = gamma / (var + eps).sqrt()
     return scale[:, None] * weight, scale * (bias - mean) + beta
+
+
+def _fold_bias(rule: Callable) -> Callable[..., tuple]:
+    """The weight folded rightly, with `rule(scale, bias, beta, mean)` for a bias."""
+
+    def fold(weight, bias, gamma, beta, mean, var, eps):
+        scale = gamma / (var + eps).sqrt()
+        return scale[:, None] * weight, rule(scale, bias, beta, mean)
+
+    return fold
 
 
 by_function(
@@ -170,16 +195,24 @@ by_function(
     solution=_folded,
     mistakes={
         "The weight is right. The bias that the linear layer already had is lost.": (
-            lambda weight, bias, *norm: _folded(weight, 0 * bias, *norm)
+            _fold_bias(lambda scale, bias, beta, mean: beta - scale * mean)
         ),
+        "The weight is right. The bias that the linear layer had before has to be scaled as well.": (
+            _fold_bias(lambda scale, bias, beta, mean: bias - scale * mean + beta)
+        ),
+        "The weight is right. In the bias both the old one and the running mean have to be scaled.": (
+            _fold_bias(lambda scale, bias, beta, mean: bias - mean + beta)
+        ),
+        "The weight is right. The bias is still the linear layer's own: the norm goes into it as well.": (
+            _fold_bias(lambda scale, bias, beta, mean: bias)
+        ),
+        "The weight is right. In the bias two things are wrong: the linear layer's own is lost, and the "
+        "running mean is not scaled.": _fold_bias(lambda scale, bias, beta, mean: beta - mean),
         "The bias is right. The weight was scaled by inputs; row j of the weight makes output j.": (
             lambda weight, bias, *norm: (_folded(weight.T, bias, *norm)[0].T, _folded(weight, bias, *norm)[1])
         ),
         "The weight is right. In the bias the running mean has to be scaled as well.": (
-            lambda weight, bias, gamma, beta, mean, var, eps: (
-                _folded(weight, bias, gamma, beta, mean, var, eps)[0],
-                _folded(weight, bias, gamma, beta, 0, var, eps)[1] - mean,
-            )
+            _fold_bias(lambda scale, bias, beta, mean: scale * bias - mean + beta)
         ),
         "eps is missing under the root.": (
             lambda weight, bias, gamma, beta, mean, var, eps: _folded(weight, bias, gamma, beta, mean, var, 0)

@@ -8,12 +8,9 @@ import torch
 from torch import Tensor
 
 from . import by_function
+from .batches import double, normals
 
-_random = torch.Generator().manual_seed(4)
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=_random, dtype=torch.float64)
+_normal = normals(4)
 
 
 def _reached(
@@ -145,9 +142,7 @@ by_function(
     praise="The gradients of a whole training run, in one Pythagorean sum.",
 )
 
-_Z = 2**0.5 * torch.erfinv(
-    torch.tensor([-0.7, 0.0, 0.7], dtype=torch.float64)
-)  # 15 %, 50 %, 85 % of a Gaussian
+_Z = 2**0.5 * torch.erfinv(double([-0.7, 0.0, 0.7]))  # 15 %, 50 %, 85 % of a Gaussian
 
 
 def _three(gamma: float, beta: float) -> Tensor:
@@ -167,7 +162,7 @@ by_function(
             lambda gamma, beta: _three(gamma**2, beta)
         ),
         "This is one standard deviation to both sides: the 16th and the 84th percentile, nearly right.": (
-            lambda gamma, beta: beta + abs(gamma) * torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+            lambda gamma, beta: beta + abs(gamma) * double([-1.0, 0.0, 1.0])
         ),
         "Nothing learned enters here. Before gamma and beta the three would be these; now apply both.": (
             lambda gamma, beta: _three(1, 0)

@@ -1,15 +1,11 @@
 """Exercises of chapter 5: the noise, what a normalization removes, the factor in test mode, matched noise."""
 
-import torch
 from torch import Tensor
 
 from . import by_function
+from .batches import normals, spread
 
-_random = torch.Generator().manual_seed(5)
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=_random, dtype=torch.float64)
+_normal = normals(5)
 
 
 def _whole(a: Tensor, mu: Tensor, sigma: Tensor, m: Tensor, s: Tensor) -> Tensor:
@@ -42,7 +38,7 @@ by_function(
 
 
 def _after(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return (x - x.mean(0)) / x.std(0, unbiased=False)
+    return (x - x.mean(0)) / spread(x)
 
 
 by_function(
@@ -99,7 +95,7 @@ by_function(
 
 
 def _matched(a: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    mean, std = a.mean(0), a.std(0, unbiased=False)
+    mean, std = a.mean(0), spread(a)
     return mean + scale * (a - mean) + shift * std
 
 
@@ -115,7 +111,7 @@ by_function(
             lambda a, shift, scale: scale * a + shift
         ),
         "The shift is matched. But the scale multiplies the mean too, and shifts the unit once more.": (
-            lambda a, shift, scale: scale * a + shift * a.std(0, unbiased=False)
+            lambda a, shift, scale: scale * a + shift * spread(a)
         ),
         "The scale is right. The shift is still in absolute units: multiply it by the unit's spread.": (
             lambda a, shift, scale: a.mean(0) + scale * (a - a.mean(0)) + shift
@@ -124,7 +120,7 @@ by_function(
             lambda a, shift, scale: a.mean(0) + scale * (a - a.mean(0)) + shift * a.std(unbiased=False)
         ),
         "The unit's own mean is gone. That would be a normalization, and the control must not have one.": (
-            lambda a, shift, scale: scale * (a - a.mean(0)) + shift * a.std(0, unbiased=False)
+            lambda a, shift, scale: scale * (a - a.mean(0)) + shift * spread(a)
         ),
         "The result is normalized: mean and spread of the unit are lost. The control must keep them.": (
             lambda a, shift, scale: scale * _after(a, shift, scale) + shift

@@ -6,12 +6,9 @@ import torch
 from torch import Tensor
 
 from . import by_function
+from .batches import double, normals
 
-_random = torch.Generator().manual_seed(6)
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=_random, dtype=torch.float64)
+_normal = normals(6)
 
 
 def _gradients(weights: Tensor, x: float, t: float) -> Tensor:
@@ -93,8 +90,8 @@ def _chain(mixed: Callable[[Tensor, Tensor, int], Tensor]) -> Callable[..., Tens
 by_function(
     "6.2",
     cases=[
-        (torch.tensor([1.0, 2.0, -0.5, 1.5], dtype=torch.float64), 1.0, 2.0, 0.1),
-        (torch.tensor([0.8, 1.1, 1.3], dtype=torch.float64), -1.5, 0.7, 0.3),
+        (double([1.0, 2.0, -0.5, 1.5]), 1.0, 2.0, 0.1),
+        (double([0.8, 1.1, 1.3]), -1.5, 0.7, 0.3),
     ],
     solution=_chain(lambda old, new, i: torch.cat([new[:i], old[i:]])),
     mistakes={
@@ -150,7 +147,7 @@ by_function(
             lambda g, h: (
                 (g - h).norm(),
                 (g - h).norm() / g.norm(),
-                torch.nn.functional.cosine_similarity(g, h, dim=1).mean(),
+                ((g * h).sum(1) / (g.norm(dim=1) * h.norm(dim=1))).mean(),
             )
         ),
         "The cosine is that of G and the difference. It belongs to G and G'.": (

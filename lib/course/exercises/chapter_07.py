@@ -4,12 +4,9 @@ import torch
 from torch import Tensor
 
 from . import by_function
+from .batches import double, normals
 
-_random = torch.Generator().manual_seed(7)
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=_random, dtype=torch.float64)
+_normal = normals(7)
 
 
 def _grid(n: int) -> Tensor:
@@ -94,7 +91,7 @@ by_function(
 
 def _spread(*eigenvalues: float) -> Tensor:
     q = torch.linalg.qr(_normal(len(eigenvalues), len(eigenvalues)))[0]
-    return q @ torch.diag(torch.tensor(eigenvalues).double()) @ q.T
+    return q @ torch.diag(double(eigenvalues)) @ q.T
 
 
 def _ends(a: Tensor) -> tuple[Tensor, Tensor]:

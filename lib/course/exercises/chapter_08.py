@@ -7,16 +7,13 @@ import torch
 from torch import Tensor
 
 from . import by_function
+from .batches import double, normals
 
-_random = torch.Generator().manual_seed(8)
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=_random, dtype=torch.float64)
+_normal = normals(8)
 
 
-_SLOPES = torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64)
-_CORNER = torch.tensor([2.0, 1.0, -1.0], dtype=torch.float64)
+_SLOPES = double([1.0, 4.0, 9.0])
+_CORNER = double([2.0, 1.0, -1.0])
 
 
 def _bowl(theta: Tensor) -> Tensor:

@@ -2,16 +2,12 @@
 
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from . import by_function
+from .batches import double, normals
 
-_random = torch.Generator().manual_seed(9)
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=_random, dtype=torch.float64)
+_normal = normals(9)
 
 
 def _standardized(m: int) -> Tensor:
@@ -137,8 +133,8 @@ def _nearest(w0: Tensor, w_star: Tensor) -> Tensor:
 by_function(
     "9.4",
     cases=[
-        (torch.tensor([1.0, 2.0, -1.0]).double(), torch.tensor([3.0, 1.0, 1.0]).double()),
-        (torch.tensor([1.0, -2.0, 0.5]).double(), torch.tensor([-1.0, 1.0, 2.0]).double()),
+        (double([1.0, 2.0, -1.0]), double([3.0, 1.0, 1.0])),
+        (double([1.0, -2.0, 0.5]), double([-1.0, 1.0, 2.0])),
     ],
     solution=_nearest,
     mistakes={

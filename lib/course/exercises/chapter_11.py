@@ -3,16 +3,12 @@
 import math
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from . import by_function
+from .batches import normals
 
-_random = torch.Generator().manual_seed(11)
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=_random, dtype=torch.float64)
+_normal = normals(11)
 
 
 def _sizes(n: int, c: int, hw: int, groups: int, ghost: int) -> tuple[int, ...]:

@@ -7,12 +7,9 @@ import torch
 from torch import Tensor
 
 from . import by_function
+from .batches import double, normals
 
-_random = torch.Generator().manual_seed(12)
-
-
-def _normal(*shape: int) -> Tensor:
-    return torch.randn(*shape, generator=_random, dtype=torch.float64)
+_normal = normals(12)
 
 
 _FACTOR = math.sqrt(math.pi / (math.pi - 1))
@@ -75,8 +72,8 @@ def _joint(n: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
 by_function(
     "12.3",
     cases=[
-        (torch.tensor([5.0, 11.0], dtype=torch.float64), _normal(2), _normal(2).square()),
-        (torch.tensor([3.0, 4.0, 9.0], dtype=torch.float64), _normal(3), _normal(3).square()),
+        (double([5.0, 11.0]), _normal(2), _normal(2).square()),
+        (double([3.0, 4.0, 9.0]), _normal(3), _normal(3).square()),
     ],
     solution=_joint,
     mistakes={
@@ -110,28 +107,24 @@ def _warm(step: int, steps: int, top: float) -> float:
 _STEPS = ((0, 10, 0.5), (4, 10, 0.5), (9, 10, 0.5), (10, 10, 0.5), (40, 10, 0.5))
 
 
-def _all(rule: Callable) -> Callable:
-    return lambda step, steps, top: rule(step, steps, top)
-
-
 by_function(
     "12.4",
     cases=_STEPS,
     solution=_warm,
     mistakes={
         "The first step has rate zero and is wasted; the top comes one step late.": (
-            _all(lambda step, steps, top: top * min(1.0, step / steps))
+            lambda step, steps, top: top * min(1.0, step / steps)
         ),
         "The rise never ends. After the warm-up the rate stays at the top.": (
-            _all(lambda step, steps, top: top * (step + 1) / steps)
+            lambda step, steps, top: top * (step + 1) / steps
         ),
         "After the warm-up the rate is gone. It should stay at the top.": (
-            _all(lambda step, steps, top: top * (step + 1) / steps if step < steps else 0.0)
+            lambda step, steps, top: top * (step + 1) / steps if step < steps else 0.0
         ),
         "This falls from the top. A warm-up rises to it.": (
-            _all(lambda step, steps, top: top * max(0.0, 1 - step / steps))
+            lambda step, steps, top: top * max(0.0, 1 - step / steps)
         ),
-        "This is the top from the first step on: no warm-up.": _all(lambda step, steps, top: top),
+        "This is the top from the first step on: no warm-up.": lambda step, steps, top: top,
     },
     praise="One line, and the first steps are small ones.",
 )
