@@ -26,8 +26,8 @@ class Interval(_Ends):
     """An estimate with its interval: unpacks as ``mean, low, high``, numbers or arrays of one shape.
 
     `n` is the number of seeds behind it; `kind` is "t" (Student's), "bootstrap", "range" (from the smallest
-    to the largest of the seeds) or "value" (one number for all seeds); `values` are the seeds themselves, first
-    axis, where they are known.
+    to the largest of the seeds) or "value" (one number for all seeds); `values` are the seeds themselves,
+    along the first axis, where they are known.
 
     >>> Interval(2.0, 1.5, 2.5, n=3, kind="range").map(np.log10)
     0.301 [0.176, 0.398], range, n = 3
@@ -49,6 +49,14 @@ class Interval(_Ends):
         """The interval of a rising function of the quantity, such as ``10 ** x`` for powers of ten."""
         values = None if self.values is None else rising(self.values)
         return Interval(*(rising(end) for end in self), n=self.n, kind=self.kind, values=values)
+
+    def factor(self) -> "Interval":
+        """The factor of which this is the power of ten."""
+        return self.map(lambda power: 10.0**power)
+
+    def percent(self) -> "Interval":
+        """The percentage of which this is the share."""
+        return self.map(lambda share: 100 * share)
 
     def at(self, index: int) -> "Interval":
         """One entry of an interval of arrays."""
@@ -76,9 +84,9 @@ def interval(
     with the unbiased standard deviation s. For a comparison of two networks give the differences of paired
     seeds. A NaN stays NaN.
 
-    Within `bounds` (a, b) the mean and the interval are those of log((v - a) / (b - v)), of log(v - a) where b
-    is infinite, taken back: no end leaves the possible. Where a value lies on a bound, the plain interval is
-    cut there instead.
+    Within `bounds` (a, b) the mean and the interval are those of log((v - a) / (b - v)), or of log(v - a)
+    where b is infinite, taken back: no end leaves the possible. Where a value lies on a bound, the plain
+    interval is cut there instead.
 
     Args:
         values: one entry per seed along `axis`, at least two.
@@ -113,12 +121,12 @@ def interval(
     return Interval(*ends, n=n, kind="t", values=values)
 
 
-def largest(values: ArrayLike, *, n: int | None = None) -> Interval:
+def largest_of(values: ArrayLike, *, n: int | None = None) -> Interval:
     """The largest of the seeds, with their range; a single number stands for all `n` seeds.
 
     For claims about the worst case, where a mean would say nothing.
 
-    >>> largest([1e-16, 3e-15])
+    >>> largest_of([1e-16, 3e-15])
     3e-15 [1e-16, 3e-15], range, n = 2
     """
     values = np.atleast_1d(np.asarray(values, dtype=float))

@@ -3,75 +3,57 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
 
 from IPython.display import display
 
-from .claims import CLAIM_MIME, MINUS, Claim, load_claims
+from .claims import CLAIM_MIME, bar, basis, claim_of, flags, load_claims, number
+from .repeats import edited
 from .tables import table
 
-VERDICTS = ("supported", "mixed", "not supported")
+VERDICTS = ("supported", "mixed", "undecided", "not supported")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A claim and what came out. `low` and `high` are the ends of the 95 % interval over seeds."""
-
-    claim: Claim
-    estimate: float
-    low: float
-    high: float
-    seeds: int
-    basis: str  # in words, as the chapter prints it
-    verdict: str
-
-    @property
-    def numbers(self) -> str:
-        """The estimate, and the interval where it is wider than the digits that repeat on another machine."""
-        estimate, low, high = (f"{x:.{self.claim.digits}f}" for x in (self.estimate, self.low, self.high))
-        numbers = estimate if low == high else f"{estimate} [{low}, {high}]"
-        return numbers.replace("-", MINUS)
-
-
-def findings(folder: str | Path = ".") -> list[Finding]:
+def findings(folder: str | Path = ".") -> list[dict]:
     """What the chapters in `folder` measured, in the order of the chapters and of `claims.yml`.
 
     Raises ValueError for a claim that its chapter does not settle or settles twice, a stored claim that
-    differs from `claims.yml`, and a verdict that does not follow from the interval.
+    differs from `claims.yml`, and a verdict that does not follow from its numbers.
     """
     found = []
     for claim in load_claims(Path(folder) / "claims.yml").values():
-        stored = [r for r in settled(Path(folder) / f"{claim.chapter}.ipynb") if r["id"] == claim.id]
+        stored = [
+            data
+            for data in settled(Path(folder) / f"{claim.chapter}.ipynb")
+            if data[CLAIM_MIME]["claim"]["id"] == claim.id
+        ]
         if len(stored) != 1:
             raise ValueError(
                 f"{claim.id}: to be settled once in {claim.chapter}, was {len(stored)} times; run the chapter"
             )
-        (result,) = stored
-        for name, listed in asdict(claim).items():
-            if result[name] != (list(listed) if isinstance(listed, tuple) else listed):
-                raise ValueError(
-                    f"{claim.id}: {name} is {result[name]!r} in {claim.chapter} and {listed!r} in "
-                    "claims.yml; run the chapter again"
-                )
-        if (verdict := claim.verdict(result["low"], result["high"])) != result["verdict"]:
+        result, text, html = (stored[0][mime] for mime in (CLAIM_MIME, "text/plain", "text/html"))
+        if claim_of(result) != claim:
+            changed = [
+                name for name, value in vars(claim_of(result)).items() if value != getattr(claim, name)
+            ]
             raise ValueError(
-                f"{claim.id}: [{result['low']}, {result['high']}] makes it {verdict!r}, "
-                f"{claim.chapter} says {result['verdict']!r}; run the chapter again"
+                f"{claim.id}: {', '.join(changed)} in {claim.chapter} and in claims.yml differ; "
+                "run the chapter again"
             )
-        stored_fields = ("estimate", "low", "high", "seeds", "basis", "verdict")
-        found.append(Finding(claim, **{key: result[key] for key in stored_fields}))
-    return sorted(found, key=lambda finding: finding.claim.chapter)
+        if problem := edited(result, "".join(text), "".join(html)):
+            raise ValueError(problem)
+        found.append(result)
+    return sorted(found, key=lambda result: result["claim"]["chapter"])
 
 
 def settled(notebook: Path) -> list[dict]:
-    """What `settle` left in the outputs of an executed notebook."""
+    """The outputs that `settle` left in an executed notebook."""
     if not notebook.exists():
         return []
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [data[CLAIM_MIME] for output in outputs if CLAIM_MIME in (data := output.get("data", {}))]
+    return [data for output in outputs if CLAIM_MIME in (data := output.get("data", {}))]
 
 
 SOURCES = {
@@ -84,35 +66,49 @@ SOURCES = {
 LATER = "other work"
 
 
-def count(found: Sequence[Finding]) -> None:
+def count(found: Sequence[dict]) -> None:
     """Publish how many claims of each source have which verdict."""
     rows = []
     for source in (*SOURCES.values(), LATER):
-        verdicts = Counter(f.verdict for f in found if SOURCES.get(f.claim.by, LATER) == source)
+        verdicts = Counter(f["verdict"] for f in found if SOURCES.get(f["claim"]["by"], LATER) == source)
         rows.append([source, *(verdicts[verdict] for verdict in VERDICTS), verdicts.total()])
     total = [sum(column) for column in zip(*(row[1:] for row in rows), strict=True)]
     table(["claimed by", *VERDICTS, "all"], [*rows, ["together", *total]], caption="Claims and verdicts.")
 
 
-def ledger(found: Sequence[Finding]) -> None:
-    """Publish a table: the claim and its place, the number that decides, the verdict with its link."""
-    rows, lines = [], []
-    for finding in found:
-        claim = finding.claim
-        place = f"{SOURCES.get(claim.by, LATER)}, {claim.where}"
-        usual = finding.basis.startswith("95 %") and "[" in finding.numbers
-        seeds = f"{finding.seeds} seeds" if usual else finding.basis
-        rows.append(
-            f'<tr><th scope="row">{escape(claim.says)}<br><small>{escape(place)}</small></th>'
-            f"<td>{escape(finding.numbers)}<br>"
-            f"<small>{escape(claim.measure)}; {seeds}</small></td>"
-            f'<td><a href="{claim.chapter}.html#claim-{claim.id}">{finding.verdict}</a>'
-            f"<br><small>chapter {int(claim.chapter[:2])}</small></td></tr>"
-        )
-        lines.append(f"{finding.verdict:14}{finding.numbers:26}{claim.says}")
+def ledger(found: Sequence[dict]) -> None:
+    """Publish a table: the claim and its place, the number with its rule, the verdict with its link."""
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Claim", "Measured", "Verdict"))
+    rows = "".join(map(_row, found))
     html = (
-        '<table class="table bn-table bn-ledger"><thead>'
-        f"<tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        f'<table class="table bn-table bn-ledger"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
     )
-    display({"text/html": html, "text/plain": "\n".join(lines)}, raw=True)
+    display({"text/html": html, "text/plain": "\n".join(map(_line, found))}, raw=True)
+
+
+def _row(result: dict) -> str:
+    claim = claim_of(result)
+    place = f"{SOURCES.get(claim.by, LATER)}, {claim.where}"
+    numbers = "<br>".join(
+        (f"{escape(row['setting'])}: " if row["setting"] else "")
+        + f"{number(claim, row['estimate'], row['low'], row['high'])} "
+        + f"<small>{basis(row['kind'], row['n'])}</small> {bar(claim, row)}"
+        for row in result["settings"]
+    )
+    said = f"<small>{flags(result)}</small><br>" if flags(result) else ""
+    return (
+        f'<tr><th scope="row">{escape(claim.says)}<br><small>{escape(place)}</small></th>'
+        f"<td>{numbers}<br><small>{escape(claim.measure)}; {claim.rule()}</small></td>"
+        f'<td><a href="{claim.chapter}.html#claim-{claim.id}">{result["verdict"]}</a>'
+        f"<br>{said}<small>chapter {int(claim.chapter[:2])}</small></td></tr>"
+    )
+
+
+def _line(result: dict) -> str:
+    claim = claim_of(result)
+    numbers = "; ".join(
+        (f"{row['setting']}: " if row["setting"] else "")
+        + number(claim, row["estimate"], row["low"], row["high"])
+        for row in result["settings"]
+    )
+    return f"{result['verdict']:14}{numbers:26}{claim.rule():26}{claim.says}"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from bnlab.stats import Interval, interval, largest, ratio
+from bnlab.stats import Interval, interval, largest_of, ratio
 
 
 def test_interval_is_scipys():
@@ -60,6 +60,6 @@ def test_an_interval_unpacks_and_knows_what_it_is():
     mean, low, high = found.at(0).map(lambda power: 10**power)
     assert mean == pytest.approx(100) and low < 10 < 1000 < high
     assert (found.n, found.kind) == (3, "t") and list(found.at(0).values) == [1, 2, 3]
-    worst = largest([3, 1, 2])
+    worst = largest_of([3, 1, 2])
     assert (*worst, worst.n, worst.kind) == (3, 1, 3, 3, "range")
-    assert (largest(4, n=5).n, largest(4, n=5).kind) == (5, "value")
+    assert (largest_of(4, n=5).n, largest_of(4, n=5).kind) == (5, "value")
