@@ -2,6 +2,12 @@
 
 __version__ = "0.1.0"
 
+from .checkup import Checkup as Checkup
+from .checkup import batch_statistics as batch_statistics
+from .checkup import checkup as checkup
+from .checkup import fold as fold
+from .checkup import retake_statistics as retake_statistics
+from .checkup import running_statistics as running_statistics
 from .fit import Run as Run
 from .fit import fit as fit
 from .measure import frozen as frozen
