@@ -22,7 +22,7 @@ from sphinx.config import Config
 from sphinx.errors import ConfigError
 from sphinx.util.docutils import SphinxRole
 
-from .claims import CLAIM_MIME, MINUS
+from .claims import MINUS
 from .figures import VEGA_MIME
 
 VEGA_MARK = "bn-vega"
@@ -55,16 +55,15 @@ MATHJAX_PARTS = ("/tex-chtml.js", ".woff")  # the TeX input, the HTML output, an
 
 
 class VegaRenderer(MimeRenderPlugin):
-    """Write what only the book shows: a stored Vega-Lite chart, and a settled claim the ledger links to."""
+    """Write what only the book shows: a stored Vega-Lite chart."""
 
-    mime_priority_overrides = (("html", VEGA_MIME, 1), ("html", CLAIM_MIME, 1))
+    mime_priority_overrides = (("html", VEGA_MIME, 1),)
 
     @staticmethod
     def handle_mime(renderer: NbElementRenderer, data: MimeData, inline: bool) -> list[nodes.Element] | None:
-        writers = {VEGA_MIME: write_chart, CLAIM_MIME: write_claim}
-        if inline or data.mime_type not in writers:
+        if inline or data.mime_type != VEGA_MIME:
             return None
-        return [nodes.raw(text=writers[data.mime_type](data.content), format="html")]
+        return [nodes.raw(text=write_chart(data.content), format="html")]
 
 
 def write_chart(spec: dict) -> str:
@@ -74,17 +73,6 @@ def write_chart(spec: dict) -> str:
     return (
         f'<div class="{VEGA_MARK}" role="group" aria-label="{label}">'
         f'<script type="application/json">{stored}</script></div>'
-    )
-
-
-def write_claim(claim: dict) -> str:
-    """A verdict with its number, under an address of its own."""
-    estimate = f"{claim['estimate']:.{claim['digits']}f}".replace("-", MINUS)
-    return (
-        f'<div class="bn-claim" id="claim-{claim["id"]}">'
-        f"<p><strong>{claim['verdict'].capitalize()}:</strong> {html.escape(claim['says'])}</p>"
-        f"<p>{html.escape(claim['measure'])}: <strong>{estimate}</strong>, "
-        f"{claim['basis'].replace('-', MINUS)}.</p></div>"
     )
 
 

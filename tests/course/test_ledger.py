@@ -1,12 +1,12 @@
 """The ledger refuses what was not measured, and shows what was."""
 
-import copy
 import json
 from pathlib import Path
 
 import pytest
 
-from course import ledger
+from bnlab.stats import Interval
+from course import claims, ledger
 from course.claims import CLAIM_MIME
 
 CHAPTERS = Path(__file__).parents[2] / "chapters"
@@ -19,25 +19,26 @@ CLAIM = {
     "chapter": "01-speed",
     "measure": "ratio of steps",
     "true_if": [2, None],
-    "digits": 1,
+    "kind": "measured",
+    "unit": "factor",
+    "after_a_look": False,
 }
-RESULT = CLAIM | {
-    "estimate": 2.5,
-    "low": 2.2,
-    "high": 2.8,
-    "seeds": 5,
-    "basis": "95 % interval 2.2 to 2.8 over 5 seeds",
-    "verdict": "supported",
-}
+
+
+def settled(**changes):
+    """What `settle` leaves in a notebook."""
+    claim = claims.Claim(**{**CLAIM, **changes, "true_if": (2, None)})
+    result = claims.outcome(claim, Interval(2.5, 2.2, 2.8, n=5, kind="t"))
+    return {CLAIM_MIME: result, "text/plain": claims.as_text(result), "text/html": claims.as_html(result)}
 
 
 @pytest.fixture
 def book(tmp_path):
     """Write claims.yml and a chapter with the given settled claims; return the folder."""
 
-    def write(*results, claims=(CLAIM,)):
-        outputs = [{"output_type": "display_data", "data": {CLAIM_MIME: r}, "metadata": {}} for r in results]
-        cells = [{"cell_type": "code", "outputs": outputs}, {"cell_type": "markdown"}]
+    def write(*outputs, claims=(CLAIM,)):
+        stored = [{"output_type": "display_data", "data": data, "metadata": {}} for data in outputs]
+        cells = [{"cell_type": "code", "outputs": stored}, {"cell_type": "markdown"}]
         (tmp_path / "01-speed.ipynb").write_text(json.dumps({"cells": cells}))
         (tmp_path / "claims.yml").write_text(json.dumps(claims))
         return tmp_path
@@ -46,59 +47,65 @@ def book(tmp_path):
 
 
 def test_a_finding_carries_the_measured_numbers(book):
-    (found,) = ledger.findings(book(RESULT))
-    assert (found.verdict, found.numbers, found.seeds) == ("supported", "2.5 [2.2, 2.8]", 5)
+    (found,) = ledger.findings(book(settled()))
+    assert found["verdict"] == "supported"
+    assert [found["settings"][0][key] for key in ("estimate", "low", "high", "n")] == [2.5, 2.2, 2.8, 5]
 
 
-def test_a_row_says_on_what_its_number_rests(book, monkeypatch):
+def test_a_row_shows_the_number_its_rule_and_the_flags(book, monkeypatch):
     shown = []
     monkeypatch.setattr(ledger, "display", lambda data, raw: shown.append(data["text/html"]))
-    ledger.ledger(ledger.findings(book(RESULT)))
-    assert "<td>2.5 [2.2, 2.8]<br><small>ratio of steps; 5 seeds</small></td>" in shown[0]
-    single = {"low": 2.5, "high": 2.5, "basis": "one number for all 5 seeds, so no interval"}
-    ledger.ledger(ledger.findings(book(RESULT | single)))
-    assert f"<td>2.5<br><small>ratio of steps; {single['basis']}</small></td>" in shown[1]
+    looked = {**CLAIM, "after_a_look": True}
+    ledger.ledger(ledger.findings(book(settled(after_a_look=True), claims=[looked])))
+    assert "×2.50 [2.20, 2.80]" in shown[0] and "95 % interval, 5 seeds" in shown[0]
+    assert "ratio of steps; true if at least ×2" in shown[0]
+    assert "settled after a look" in shown[0] and '<svg class="bn-bar"' in shown[0]
 
 
 def test_a_claim_without_a_measurement_is_refused(book):
     with pytest.raises(ValueError, match="twice: to be settled once in 01-speed, was 0 times"):
         ledger.findings(book())
     with pytest.raises(ValueError, match="was 2 times"):
-        ledger.findings(book(RESULT, RESULT))
-    folder = book(RESULT)
+        ledger.findings(book(settled(), settled()))
+    folder = book(settled())
     (folder / "01-speed.ipynb").unlink()
     with pytest.raises(ValueError, match="was 0 times"):
         ledger.findings(folder)
 
 
-@pytest.mark.parametrize("change", [{"says": "it is faster."}, {"true_if": [1, None]}, {"digits": 2}])
+@pytest.mark.parametrize("change", [{"says": "it is faster."}, {"true_if": [1, None]}, {"unit": "points"}])
 def test_a_claim_changed_after_its_run_is_refused(book, change):
-    with pytest.raises(ValueError, match=f"twice: {next(iter(change))} is .* run the chapter again"):
-        ledger.findings(book(RESULT, claims=[CLAIM | change]))
+    with pytest.raises(ValueError, match=f"twice: {next(iter(change))} in .* run the chapter again"):
+        ledger.findings(book(settled(), claims=[CLAIM | change]))
 
 
-@pytest.mark.parametrize("change", [{"low": 1.9}, {"low": 1, "high": 1.5}, {"verdict": "mixed"}])
+@pytest.mark.parametrize(
+    "change", [{"low": 1.9}, {"low": 1.0, "estimate": 1.2, "high": 1.5}, {"word": "mixed"}]
+)
 def test_a_verdict_that_does_not_follow_is_refused(book, change):
-    with pytest.raises(ValueError, match=r"twice: .* makes it"):
-        ledger.findings(book(RESULT | change))
+    stored = settled()
+    stored[CLAIM_MIME]["settings"][0].update(change)
+    with pytest.raises(ValueError, match="twice: the stored verdict is not what its numbers say"):
+        ledger.findings(book(stored))
 
 
 def test_the_tables_show_every_finding_once(book, monkeypatch):
-    other = copy.deepcopy(RESULT) | {"id": "other", "by": "someone2020", "says": "x < y"}
-    claims = [CLAIM, {key: other[key] for key in CLAIM}]
-    found = ledger.findings(book(RESULT, other, claims=claims))
+    other = {"id": "other", "by": "someone2020", "says": "x < y"}
+    found = ledger.findings(book(settled(), settled(**other), claims=[CLAIM, CLAIM | other]))
     shown = []
     monkeypatch.setattr(ledger, "display", lambda data, raw: shown.append(data["text/html"]))
     ledger.ledger(found)
-    for result in (RESULT, other):
-        assert shown[0].count(f'href="01-speed.html#claim-{result["id"]}"') == 1
-    assert "x &lt; y" in shown[0] and shown[0].count("2.5 [2.2, 2.8]") == 2
+    for name in ("twice", "other"):
+        assert shown[0].count(f'href="01-speed.html#claim-{name}"') == 1
+    assert "x &lt; y" in shown[0]
 
 
 def test_the_book_has_a_ledger_worth_the_name():
     found = ledger.findings(CHAPTERS)
-    assert len(found) >= 25
-    assert sum(finding.verdict != "supported" for finding in found) >= 3
+    assert len(found) >= 150
+    assert {result["verdict"] for result in found} == set(ledger.VERDICTS)
+    for result in found:
+        assert all(row["n"] >= 3 or row["low"] == row["high"] for row in result["settings"])
 
 
 def test_the_ledger_page_shows_what_the_chapters_measured():
@@ -109,8 +116,27 @@ def test_the_ledger_page_shows_what_the_chapters_measured():
         for cell in cells
         for output in cell.get("outputs", [])
     )
-    for finding in ledger.findings(CHAPTERS):
-        row = shown.split(f'#claim-{finding.claim.id}">')
-        assert len(row) == 2, f"{finding.claim.id} is to be shown once; run verdicts.ipynb again"
-        assert finding.numbers in row[0].split("<tr>")[-1], f"{finding.claim.id}: run verdicts.ipynb again"
-        assert row[1].startswith(f"{finding.verdict}<")
+    for result in ledger.findings(CHAPTERS):
+        claim = claims.claim_of(result)
+        row = shown.split(f'#claim-{claim.id}">')
+        assert len(row) == 2, f"{claim.id} is to be shown once; run verdicts.ipynb again"
+        assert row[1].startswith(f"{result['verdict']}<"), f"{claim.id}: run verdicts.ipynb again"
+        mine = row[0].split("<tr>")[-1]
+        assert claim.rule() in mine, claim.id
+        for part in result["settings"]:
+            assert claims.number(claim, *(part[k] for k in ("estimate", "low", "high"))) in mine, claim.id
+
+
+def test_no_number_of_the_ledger_is_empty_or_impossible():
+    for result in ledger.findings(CHAPTERS):
+        text = claims.as_text(result)
+        assert "0.00000" not in text and "nan" not in text, text
+        claim = claims.claim_of(result)
+        for part in result["settings"]:
+            ends = part["low"], part["high"]
+            if claim.unit == "%":
+                assert (min(ends) >= 0 and max(ends) <= 100) or claim.id == "fixed-output-distribution", text
+            if claim.unit == "factor":
+                assert min(ends) > 0, text
+            if claim.unit == "points":
+                assert min(ends) >= -100 and max(ends) <= 100, text
