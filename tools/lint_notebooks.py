@@ -3,8 +3,8 @@
 usage: lint_notebooks.py FILE.ipynb ...      exit 1 when anything is listed
 
 Looks for cells that were never executed or executed out of order, stored errors and warnings, absolute paths
-of somebody's machine, notebooks over 1 MB, chapters without the headings that every chapter has, and chapters
-in which no output is compared when the notebooks are re-executed.
+of somebody's machine, notebooks over 1 MB, chapters without the headings that every chapter has, chapters in
+which no output is compared when the notebooks are re-executed, and settled claims that are not compared.
 """
 
 import re
@@ -15,6 +15,7 @@ import nbformat
 
 LIMIT_BYTES = 1_000_000
 COMPARED = "nbval-check-output"
+CLAIM_MIME = "application/vnd.bnlab.claim+json"
 HEADINGS = (
     "Question",
     "Your prediction",
@@ -51,6 +52,8 @@ def problems(path: Path) -> list[str]:
         tags = cell.metadata.get("tags", [])
         if COMPARED in tags and not cell.outputs:
             found.append(f"code cell {number} is to be compared and has no output")
+        if COMPARED not in tags and any(CLAIM_MIME in output.get("data", {}) for output in cell.outputs):
+            found.append(f"code cell {number} settles a claim and is not tagged {COMPARED}")
         for output in cell.outputs:
             if output.output_type == "error" and "raises-exception" not in tags:
                 found.append(f"code cell {number} stores the error {output.ename}")
