@@ -1,7 +1,7 @@
 """Lipschitz and smoothness constants of a plain function, estimated from below on a grid."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -10,12 +10,12 @@ Function = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Steepest:
-    """The largest quotient found, and the two points that give it."""
+class SlopeEstimate:
+    """The largest slope between two points, and the points that give it."""
 
     value: float  # |f(x) - f(y)| / |x - y|, or of the gradients
-    x: Tensor  # () or (d,)
-    y: Tensor  # () or (d,)
+    x: Tensor = field(repr=False)  # () or (d,)
+    y: Tensor = field(repr=False)  # () or (d,)
 
 
 def lipschitz_estimate(
@@ -26,7 +26,7 @@ def lipschitz_estimate(
     points: int = 1001,
     lines: int = 64,
     seed: int = 0,
-) -> Steepest:
+) -> SlopeEstimate:
     r"""The largest slope of a function between neighbouring points: a lower bound of its Lipschitz constant.
 
     f is L-Lipschitz if :math:`|f(x)-f(y)|\le L\lVert x-y\rVert` for all x and y. On an interval, the largest
@@ -44,12 +44,12 @@ def lipschitz_estimate(
         seed: of the segments.
 
     Returns:
-        A `Steepest`, in units of f per unit of x, computed in float64. NaN if f is NaN somewhere.
+        A `SlopeEstimate`, in units of f per unit of x, computed in float64. NaN if f is NaN somewhere.
 
     Raises:
         ValueError: low is not below high, less than two points, or a function that returns another shape.
 
-    Source: the definition; [2] §3 uses it for the loss.
+    Source: the definition; Santurkar et al. 2018, section 3, use it for the loss.
 
     Example:
         >>> from bnlab import lipschitz_estimate
@@ -70,7 +70,7 @@ def smoothness_estimate(
     points: int = 1001,
     lines: int = 64,
     seed: int = 0,
-) -> Steepest:
+) -> SlopeEstimate:
     r"""The largest slope of a function's gradient: a lower bound of its smoothness constant beta.
 
     f is beta-smooth if :math:`\lVert\nabla f(x)-\nabla f(y)\rVert\le\beta\lVert x-y\rVert`. Gradient descent
@@ -125,7 +125,7 @@ def _values(function: Function, x: Tensor) -> Tensor:
     return values.reshape(x.shape[:2])
 
 
-def _steepest(x: Tensor, values: Tensor) -> Steepest:
+def _steepest(x: Tensor, values: Tensor) -> SlopeEstimate:
     """The steepest pair of neighbours; `values` is (lines, points, k)."""
     moved = x.diff(dim=1).reshape(x.shape[0], x.shape[1] - 1, -1)
     quotient = torch.linalg.vector_norm(values.detach().diff(dim=1), dim=-1) / torch.linalg.vector_norm(
@@ -133,4 +133,4 @@ def _steepest(x: Tensor, values: Tensor) -> Steepest:
     )
     where = int(quotient.argmax())  # argmax takes a NaN for the largest
     line, point = divmod(where, quotient.shape[1])
-    return Steepest(quotient.flatten()[where].item(), x[line, point], x[line, point + 1])
+    return SlopeEstimate(quotient.flatten()[where].item(), x[line, point], x[line, point + 1])
