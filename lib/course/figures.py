@@ -2,10 +2,13 @@
 
 import base64
 import io
+import math
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from altair import TopLevelMixin
 from IPython.display import HTML, display
 from matplotlib.axes import Axes
@@ -14,6 +17,9 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from bnlab.stats import interval
+
+from .labels import label_ends, label_line
+from .prose import typeset
 
 MAX_BYTES = 60_000
 VEGA_MIME = "application/vnd.vegalite.v5+json"
@@ -31,12 +37,26 @@ COLORS = {
     "gray": "#6b6b6b",
 }
 
+# The colour of a group in `bands`, the same in every figure.
+GROUPS = {
+    "standard": "standard",
+    "plain": "standard",
+    "batchnorm": "bn",
+    "BN": "bn",
+    "noisy_batchnorm": "purple",
+    "noisy BN": "purple",
+    "l1": "green",
+    "l2": "sky",
+    "linf": "orange",
+}
+UNBOUNDED = (-math.inf, math.inf)
+
 
 def style() -> None:
     """Set the look of every figure: opaque light ground (readable in both themes), no boxes, safe colours."""
     plt.rcParams.update(
         {
-            "figure.figsize": (6.4, 3.4),
+            "figure.figsize": (5.9, 3.3),  # its letters are 8 pixels high on a telephone
             "figure.facecolor": "white",
             "figure.constrained_layout.use": True,
             "axes.facecolor": "white",
@@ -48,6 +68,7 @@ def style() -> None:
             "axes.grid": True,
             "grid.color": "#e4e4e4",
             "axes.axisbelow": True,
+            "axes.formatter.min_exponent": 4,  # 0.01, not a ten with a small exponent
             "font.size": 10,
             "lines.linewidth": 1.8,
             "legend.frameon": False,
@@ -55,31 +76,95 @@ def style() -> None:
     )
 
 
-def plot_band(
-    ax: Axes, x: ArrayLike, values: ArrayLike, *, color: str, label: str | None = None, **line
-) -> None:
-    """Draw the mean over seeds (first axis of `values`) and its 95 % interval as a band.
+def bands(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    by: str,
+    ax: Axes | None = None,
+    bounds: tuple[float, float] = UNBOUNDED,
+    labels: Mapping[object, str] | None = None,
+    colors: Mapping[object, str] | None = None,
+    **line,
+) -> Axes:
+    """Draw `y` over `x`, for each group in column `by` the mean over seeds and its 95 % interval as a band.
 
-    `label` is written at the right end of the line, in its colour.
+    `frame` has a row for each group, `x` and `seed`. A group has the same colour in every figure if `GROUPS`
+    or `colors` (keys of `COLORS`, or colours) knows its name. The name stands at the right end of the line;
+    `labels` gives it another one, or none (""). `bounds` are those of `bnlab.interval`: (0, inf) for what is
+    compared by factors. Where a seed is missing or NaN, the band has a gap. Returns the Axes, new ones of
+    pyplot if none are given; scales and limits can still be changed.
+
+    Raises ValueError for a column that is not there, for several rows of one seed, and for more groups than
+    there are colours.
     """
-    mean, low, high = interval(values)
+    _check_tidy(frame, x, y, by)
+    names = list(pd.unique(frame[by].dropna()))
+    colors = _group_colors(names, colors or {})
+    if ax is None:
+        ax = plt.subplots(layout="constrained")[1]
+    ends = []
+    for name in names:
+        seeds = frame[frame[by] == name].pivot(index="seed", columns=x, values=y)
+        where = seeds.columns.to_numpy()
+        mean = plot_band(ax, where, seeds.to_numpy(), color=colors[name], bounds=bounds, **line)
+        if (drawn := np.flatnonzero(np.isfinite(mean))).size:
+            label = (labels or {}).get(name, typeset(name, "" if isinstance(name, str) else "g"))
+            ends.append((where[drawn[-1]], mean[drawn[-1]], label, colors[name]))
+    label_ends(ax, [end for end in ends if end[2]])
+    ax.set_xlabel(ax.get_xlabel() or x.replace("_", " "))
+    ax.set_ylabel(ax.get_ylabel() or y.replace("_", " "))
+    return ax
+
+
+def _check_tidy(frame: pd.DataFrame, x: str, y: str, by: str) -> None:
+    columns = list(frame.columns)
+    if missing := [name for name in (x, y, by, "seed") if name not in columns]:
+        raise ValueError(f"frame: no column {', '.join(missing)}; it has {', '.join(map(str, columns))}")
+    twice = frame[frame.duplicated([by, x, "seed"], keep=False)]
+    if len(twice):
+        differ = [name for name in columns if name not in (x, y, by, "seed") and twice[name].nunique() > 1]
+        raise ValueError(
+            f"frame: {len(twice)} rows share {by}, {x} and seed with another row; keep one of each "
+            f"(columns in which they differ: {', '.join(map(str, differ)) or 'none'})"
+        )
+
+
+def _group_colors(names: Sequence, chosen: Mapping[object, str]) -> dict:
+    """A colour for each name: the chosen, else the one it has in every figure, else one that is free."""
+    known = {name: chosen.get(name, GROUPS.get(name)) for name in names}
+    free = iter(color for color in COLORS if color not in known.values())
+    try:
+        keys = {name: key or next(free) for name, key in known.items()}
+    except StopIteration:
+        raise ValueError(
+            f"by: {len(names)} groups, but {len(COLORS)} colours can be told apart; keep fewer rows, or "
+            "draw several panels"
+        ) from None
+    return {name: COLORS.get(key, key) for name, key in keys.items()}
+
+
+def plot_band(
+    ax: Axes,
+    x: ArrayLike,
+    values: ArrayLike,
+    *,
+    color: str,
+    label: str | None = None,
+    bounds: tuple[float, float] = UNBOUNDED,
+    **line,
+) -> np.ndarray:
+    """Draw the mean over seeds (first axis of `values`) and its 95 % interval as a band; return the mean.
+
+    `label` is written at the right end of the line, in its colour. `bounds` are those of `bnlab.interval`.
+    """
+    mean, low, high = interval(values, bounds=bounds)
     ax.plot(x, mean, color=color, **line)
     ax.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
     if label:
         label_line(ax, np.asarray(x)[-1], mean[-1], label, color)
-
-
-def label_line(ax: Axes, x: float, y: float, text: str, color: str, *, offset: float = 0) -> None:
-    """Write `text` right of the point (x, y), `offset` points higher: a label instead of a legend."""
-    ax.annotate(
-        text,
-        (x, y),
-        xytext=(5, offset),
-        textcoords="offset points",
-        color=color,
-        va="center",
-        annotation_clip=False,
-    )
+    return mean
 
 
 def show(fig: Figure | TopLevelMixin, *, alt: str, caption: str) -> None:
