@@ -98,6 +98,11 @@ def bands(
 
     Raises ValueError for a column that is not there, for several rows of one seed, and for more groups than
     there are colours.
+
+    >>> frame = pd.DataFrame({"net": ["BN"] * 4, "seed": [0, 1, 0, 1], "step": [0, 0, 9, 9]})
+    >>> ax = bands(frame.assign(loss=[2.3, 2.1, 1.0, 1.2]), "step", "loss", by="net")
+    >>> ax.lines[0].get_ydata()
+    array([2.2, 1.1])
     """
     _check_tidy(frame, x, y, by)
     names = list(pd.unique(frame[by].dropna()))
@@ -159,7 +164,8 @@ def plot_band(
 
     `label` is written at the right end of the line, in its colour. `bounds` are those of `bnlab.interval`.
     """
-    mean, low, high = interval(values, bounds=bounds)
+    places = np.asarray(values).T  # each by itself: a value on a bound, or a NaN, changes its own place only
+    mean, low, high = np.transpose([interval(seeds, bounds=bounds) for seeds in places])
     ax.plot(x, mean, color=color, **line)
     ax.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
     if label:

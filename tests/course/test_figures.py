@@ -210,6 +210,16 @@ def test_bands_of_positive_numbers_are_geometric(ax):
     assert [text.get_text() for text in ax.texts] == ["BN"]
 
 
+def test_a_value_on_a_bound_changes_no_other_place(ax):
+    frame = pd.concat([runs().query("network == 'batchnorm'"), runs().query("network == 'batchnorm'")])
+    frame["step"] += np.repeat([0, 100], 6)
+    frame.loc[frame["step"] == 101, "training_loss"] = [0.0, 0.0, 6.0]
+    frame.loc[frame["step"] == 110, "training_loss"] = [1.0, np.nan, 3.0]
+    bands(frame, "step", "training_loss", by="network", ax=ax, bounds=(0, np.inf))
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [10, 24 ** (1 / 3), 2, np.nan])
+    assert band(ax, 0, 101)[0] == 0  # cut at the bound
+
+
 def test_a_missing_seed_leaves_a_gap_and_the_label_stands_where_the_line_ends(ax):
     frame = runs().query("network == 'standard'")
     frame = frame[(frame["step"] != 10) | (frame["seed"] != 2)]
