@@ -52,11 +52,11 @@ def test_fit_is_the_textbook_loop(optimizer):
     )
 
 
-def test_loss_can_be_chosen():
+def test_the_criterion_can_be_chosen():
     x, y = data.gaussian_regression(samples=30)
     net = nn.Linear(10, 10, dtype=torch.float64)
     first = mse_loss(net(x), y).item()
-    assert fit(net, repeat((x, y)), lr=0.1, steps=1, loss=mse_loss).loss.tolist() == [first]
+    assert fit(net, repeat((x, y)), lr=0.1, steps=1, criterion=mse_loss).loss.tolist() == [first]
 
 
 def test_observers_see_every_step_before_its_update_and_their_rows_are_kept():
@@ -77,7 +77,7 @@ def test_a_probed_run_is_the_unprobed_run(optimizer):
     """Weights, running statistics, counters and losses, with dropout drawing from the random state."""
     batches = data.batches(*task(), batch_size=16, seed=1)
     nets, runs = [], []
-    for watchers in ([], [observers.landscape([0.05, 0.1], 2), observers.covariate_shift(3)]):
+    for watchers in ([], [observers.landscape([0.05, 0.1], every=2), observers.covariate_shift(every=3)]):
         net = network(dropout=0.3)
         torch.manual_seed(5)
         runs.append(fit(net, batches, lr=0.1, steps=12, optimizer=optimizer, observers=watchers))
@@ -90,18 +90,7 @@ def test_a_probed_run_is_the_unprobed_run(optimizer):
     assert kinds.count("landscape") == 6 * 2 and kinds.count("shift") == 4 * 2
 
 
-def test_an_observers_gradient_is_the_one_that_is_applied():
-    def zero_gradient(context):
-        context.gradient = tuple(torch.zeros_like(p) for p in context.model.parameters())
-
-    net = network()
-    before = copy.deepcopy(net)
-    fit(net, data.batches(*task(), 16), lr=0.1, steps=3, observers=[zero_gradient])
-    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), before.parameters(), strict=True))
-    assert net[1].num_batches_tracked == 3 and not torch.equal(net[1].running_mean, before[1].running_mean)
-
-
-def test_step_function_is_the_real_update_with_momentum():
+def test_context_update_is_the_real_update_with_momentum():
     """The update that `internal_covariate_shift` sees is the one the run then makes."""
     predicted, actual = [], []
 
@@ -111,7 +100,7 @@ def test_step_function_is_the_real_update_with_momentum():
         with bnlab.frozen(context.model):
             context.optimizer.zero_grad()
             context.loss(context.model).backward()
-            context.step_function(context.model)
+            context.update(context.model)
             predicted.append(context.model[0].weight.detach().clone())
 
     fit(network(), data.batches(*task(), 16), lr=0.1, steps=6, optimizer=momentum, observers=[predict])
@@ -124,7 +113,7 @@ def test_divergence_is_recorded_and_stops_the_run():
     calls = []
     net = nn.Linear(10, 10, dtype=torch.float64)
     run = fit(
-        net, repeat((x, y)), lr=1e3, steps=500, loss=mse_loss, observers=[lambda c: calls.append(c.step)]
+        net, repeat((x, y)), lr=1e3, steps=500, criterion=mse_loss, observers=[lambda c: calls.append(c.step)]
     )
     assert run.diverged_at == calls[-1] < 499
     assert torch.isfinite(run.loss[: run.diverged_at]).all()
@@ -135,7 +124,7 @@ def test_frozen_parameters_stay():
     net = network()
     net[0].weight.requires_grad_(False)
     before = net[0].weight.clone()
-    fit(net, data.batches(*task(), 16), lr=0.1, steps=3, observers=[observers.landscape([0.1], 1)])
+    fit(net, data.batches(*task(), 16), lr=0.1, steps=3, observers=[observers.landscape([0.1], every=1)])
     assert torch.equal(net[0].weight, before)
 
 
@@ -165,8 +154,8 @@ def test_landscape_of_a_parabola():
     nn.init.constant_(net.weight, 2.0)
     c = 3.0
     batch = (torch.full((1, 1), math.sqrt(c), dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64))
-    run = fit(net, repeat(batch), lr=0.1, steps=1, loss=lambda p, t: ((p - t) ** 2).sum() / 2,
-              observers=[observers.landscape([0.1, 0.5], 1)])  # fmt: skip
+    run = fit(net, repeat(batch), lr=0.1, steps=1, criterion=lambda p, t: ((p - t) ** 2).sum() / 2,
+              observers=[observers.landscape([0.1, 0.5], every=1)])  # fmt: skip
     for row, s in zip(run.records, (0.1, 0.5), strict=True):
         assert row["step_size"] == s and row["weight_norm"] == 2
         assert row["beta"] == pytest.approx(c) and row["gradient_norm"] == pytest.approx(6)

@@ -28,7 +28,7 @@ def training(width, lr, seed):
     torch.manual_seed(seed)
     x, y = data.gaussian_regression(samples=200, seed=seed)
     net = nn.Sequential(nn.Linear(10, width), nn.Tanh(), nn.Linear(width, 10)).double()
-    run = fit(net, data.batches(x, y, 32, seed), lr=lr, steps=40, loss=nn.functional.mse_loss)
+    run = fit(net, data.batches(x, y, 32, seed), lr=lr, steps=40, criterion=nn.functional.mse_loss)
     return {"loss": run.loss[-1], "threads": torch.get_num_threads(), "diverged_at": run.diverged_at}
 
 

@@ -92,9 +92,9 @@ def test_a_module_that_runs_twice_gives_one_sample():
 
 def test_bad_input():
     net = noisy_net()
-    with pytest.raises(ValueError, match=r"modules: expected names .* got \['conv'\]; it has 0, 1"):
+    with pytest.raises(ValueError, match=r"layers: expected names .* got \['conv'\]; it has 0, 1"):
         track_activations(net, noisy_loss(), ["conv"])
-    with pytest.raises(ValueError, match="modules: expected names"):
+    with pytest.raises(ValueError, match="layers: expected names"):
         track_activations(net, noisy_loss(), [])
     with pytest.raises(ValueError, match=r"\['5'\] did not run"):
         track_activations(net, lambda net: net[0](torch.zeros(2, 5)), ["5"]).record(0)

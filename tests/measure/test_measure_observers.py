@@ -31,10 +31,10 @@ def everything(net):
     x = torch.randn(10, 5, generator=torch.Generator().manual_seed(2))
     track = track_activations(net, lambda net: net(x), ["0", "5"])
     return [
-        observers.covariate_shift(2),
-        observers.landscape([0.05, 0.2], 2),
-        observers.curvature(4, k=2),
-        observers.activations(track, 3),
+        observers.covariate_shift(every=2),
+        observers.landscape([0.05, 0.2], every=2),
+        observers.curvature(every=4, k=2),
+        observers.activations(track, every=3),
     ]
 
 
@@ -77,27 +77,27 @@ def test_rows_hold_what_the_instruments_say():
     loss = lambda net: nn.functional.cross_entropy(net(x), y)  # noqa: E731
     expected = probe(net, loss, [0.05, 0.2])
     top = sharpness(net, loss)
-    watchers = [observers.landscape([0.05, 0.2], 100), observers.curvature(100)]
+    watchers = [observers.landscape([0.05, 0.2], every=100), observers.curvature(every=100)]
     records = run(net, watchers)[0].records
     np.testing.assert_array_equal([row["beta"] for row in records[:2]], expected.beta)
     assert records[0]["loss0"] == expected.loss0
     assert records[2]["eigenvalue"] == top.eigenvalues[0]
 
 
-def test_a_probed_step_costs_k_plus_one_passes():
+def test_a_probed_step_costs_k_plus_two_passes():
     net = network()
     calls = []
     net.register_forward_hook(lambda *_: calls.append(1))
-    run(net, [observers.landscape([0.05, 0.2], 2)])
-    assert len(calls) == 4 * 3 + 4 * 1  # of eight steps every other one with two points
+    run(net, [observers.landscape([0.05, 0.2], every=2)])
+    assert len(calls) == 4 * 4 + 4 * 1  # of eight steps every other one with two points
 
 
 def test_only_selected_layers():
-    records = run(network(), [observers.covariate_shift(1, layers=[2])])[0].records
+    records = run(network(), [observers.covariate_shift(every=1, layers=[2])])[0].records
     assert {row["layer"] for row in records} == {2} and len(records) == 8
     assert any(row["l2"] > 0 for row in records)
 
 
 def test_bad_input():
     with pytest.raises(ValueError, match="every: expected an integer of at least 1"):
-        observers.curvature(0)
+        observers.curvature(every=0)

@@ -1,6 +1,9 @@
-r"""Both sides of the statements of [2] §4 and [1] §3.3, as numbers.
+r"""Theorems about batch norm with both sides as numbers.
 
-Setting of [2] §4.1, for one batch norm with batch statistics and eps = 0:
+They are those of Santurkar et al. 2018 (arXiv:1805.11604), section 4, and of Ioffe and Szegedy 2015,
+section 3.3.
+
+Setting of Santurkar et al. 2018, section 4.1, for one batch norm with batch statistics and eps = 0:
 
 .. math:: y=Wx,\quad \hat y_j=(y_j-\mu_j)/\sigma_j,\quad z_j=\gamma_j\hat y_j+\beta_j,\quad
    \hat L(y)=L(z)
@@ -8,8 +11,8 @@ Setting of [2] §4.1, for one batch norm with batch statistics and eps = 0:
 :math:`y_j\in\mathbb R^m` is unit j over the mini-batch; for a convolution, m counts pixels too. gamma and
 beta are constants. Here "the gradient of the network without batch norm", :math:`\nabla_{y_j}L` or
 :math:`\hat g_j`, means :math:`\partial L/\partial z_j` at z, the identification that the proofs in
-[2] App. C make. The gradient of a network that feeds y itself to the loss is another one, and for it the
-statements do not hold in general.
+their appendix C make. The gradient of a network that feeds y itself to the loss is another one, and for it
+the statements do not hold in general.
 """
 
 from collections.abc import Callable
@@ -24,7 +27,7 @@ ActivationLoss = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class GradientIdentity:
-    """Both sides of [2] Theorem 4.1, one entry per unit."""
+    """Both sides of Santurkar et al. 2018, Theorem 4.1, one entry per unit."""
 
     left: np.ndarray  # (units,) |grad_{y_j} L^|^2, by autograd through the batch norm
     right: np.ndarray  # (units,) the right side with the coefficient 1/m on its last term
@@ -35,16 +38,16 @@ class GradientIdentity:
 
 
 def gradient_identity(y: Tensor, gamma: Tensor, beta: Tensor, loss: ActivationLoss) -> GradientIdentity:
-    r"""[2] Theorem 4.1: batch norm's effect on the gradient with respect to the activations.
+    r"""Theorem 4.1: batch norm's effect on the gradient with respect to the activations.
 
     .. math:: \lVert\nabla_{y_j}\hat L\rVert^2 = \frac{\gamma_j^2}{\sigma_j^2}\Big(
        \lVert\nabla_{y_j}L\rVert^2-\tfrac1m\langle 1,\nabla_{y_j}L\rangle^2
        -\tfrac1m\langle\nabla_{y_j}L,\hat y_j\rangle^2\Big)
 
-    An equality, since batch norm's Jacobian is gamma / sigma times a projection. Version 3 of [2] prints an
-    inequality with :math:`1/\sqrt m` in front of the last term, a slip in its step from eq. 8 to eq. 9,
-    because :math:`\lVert\hat y_j\rVert=\sqrt m`; a later version has :math:`1/m`. With the slip the right
-    side can be negative.
+    An equality, since batch norm's Jacobian is gamma / sigma times a projection. Version 3 of the paper
+    prints an inequality with :math:`1/\sqrt m` in front of the last term, a slip in its step from eq. 8 to
+    eq. 9, because :math:`\lVert\hat y_j\rVert=\sqrt m`; a later version has :math:`1/m`. With the slip the
+    right side can be negative.
 
     Args:
         y: (m, units) or (m, units, ...) input of the batch norm; float64 for exact comparisons.
@@ -59,34 +62,36 @@ def gradient_identity(y: Tensor, gamma: Tensor, beta: Tensor, loss: ActivationLo
     Raises:
         ValueError: shapes do not fit, or ``loss`` is not one differentiable number.
 
-    Source: [2] Theorem 4.1 and App. C.2.
+    Source: Santurkar et al. 2018, Theorem 4.1 and appendix C.2.
 
     Example:
         >>> import torch
         >>> from bnlab import theorems
         >>> y = torch.tensor([[1.0], [2.0], [3.0], [6.0]]).double()
         >>> one, zero = torch.ones(1).double(), torch.zeros(1).double()
-        >>> found = theorems.gradient_identity(y, one, zero, lambda z: (z ** 3).sum())
-        >>> bool(abs(found.left - found.right).max() < 1e-12), bool(found.left[0] <= found.printed[0])
-        (True, False)
+        >>> identity = theorems.gradient_identity(y, one, zero, lambda z: (z ** 3).sum())
+        >>> bool(abs(identity.left - identity.right).max() < 1e-12)
+        True
+        >>> bool(identity.left[0] <= identity.printed[0])
+        False
     """
-    at = _Normalized(y, gamma, beta, loss)
-    mean_part = at.per_unit(at.g) ** 2 / at.m
-    alignment = at.per_unit(at.g * at.normalized) ** 2
-    squared = at.per_unit(at.g**2)
+    layer = _Normalized(y, gamma, beta, loss)
+    mean_part = layer.per_unit(layer.g) ** 2 / layer.m
+    alignment = layer.per_unit(layer.g * layer.normalized) ** 2
+    squared = layer.per_unit(layer.g**2)
     return GradientIdentity(
-        left=_numpy(at.per_unit(at.v**2)),
-        right=_numpy(at.scale**2 * (squared - mean_part - alignment / at.m)),
-        printed=_numpy(at.scale**2 * (squared - mean_part - alignment / at.m**0.5)),
+        left=_numpy(layer.per_unit(layer.v**2)),
+        right=_numpy(layer.scale**2 * (squared - mean_part - alignment / layer.m)),
+        printed=_numpy(layer.scale**2 * (squared - mean_part - alignment / layer.m**0.5)),
         gradient_squared=_numpy(squared),
         mean_part=_numpy(mean_part),
-        aligned_part=_numpy(alignment / at.m),
+        aligned_part=_numpy(alignment / layer.m),
     )
 
 
 @dataclass(frozen=True, eq=False)
 class CurvatureIdentity:
-    """Both sides of [2] Theorem 4.2, one entry per unit."""
+    """Both sides of Santurkar et al. 2018, Theorem 4.2, one entry per unit."""
 
     left: np.ndarray  # (units,) v^T (d^2 L^ / dy_j^2) v with v = grad_{y_j} L^, by double backward
     right: np.ndarray  # (units,) curvature - separation
@@ -96,7 +101,7 @@ class CurvatureIdentity:
 
 
 def curvature_identity(y: Tensor, gamma: Tensor, beta: Tensor, loss: ActivationLoss) -> CurvatureIdentity:
-    r"""[2] Theorem 4.2: batch norm's effect on the curvature along the gradient, for each unit alone.
+    r"""Theorem 4.2: batch norm's effect on the curvature along the gradient, for each unit alone.
 
     With :math:`v=\nabla_{y_j}\hat L` and :math:`H_{jj}=\partial^2L/\partial z_j\partial z_j`:
 
@@ -107,31 +112,34 @@ def curvature_identity(y: Tensor, gamma: Tensor, beta: Tensor, loss: ActivationL
     An equality too, printed as an inequality. It lowers the curvature only where
     :math:`\langle\hat g_j,\hat y_j\rangle>0`, which nothing guarantees. It speaks of one unit and one
     direction, and not of the largest eigenvalue. ``second_form`` replaces the first term by
-    :math:`\hat g_j^\top H_{jj}\hat g_j`, which [2] allows "if :math:`H_{jj}` preserves the relative norms".
+    :math:`\hat g_j^\top H_{jj}\hat g_j`, which the paper allows "if :math:`H_{jj}` preserves the relative
+    norms".
 
     Arguments, errors as in `gradient_identity`. Costs two Hessian-vector products per unit for each side.
 
     Returns:
         A `CurvatureIdentity`.
 
-    Source: [2] Theorem 4.2 and App. C.2.
+    Source: Santurkar et al. 2018, Theorem 4.2 and appendix C.2.
 
     Example:
         >>> import torch
         >>> from bnlab import theorems
         >>> y = torch.tensor([[1.0], [2.0], [3.0], [6.0]]).double()
         >>> one, zero = torch.ones(1).double(), torch.zeros(1).double()
-        >>> found = theorems.curvature_identity(y, one, zero, lambda z: (z ** 3).sum())
-        >>> bool(abs(found.left - found.right).max() < 1e-12)
+        >>> identity = theorems.curvature_identity(y, one, zero, lambda z: (z ** 3).sum())
+        >>> bool(abs(identity.left - identity.right).max() < 1e-12)
         True
     """
-    at = _Normalized(y, gamma, beta, loss)
-    v_squared = at.per_unit(at.v**2)
-    curvature = at.scale**2 * at.quadratic_forms(at.g, at.z, at.v)
-    separation = at.scale**2 / at.gamma / at.m * at.per_unit(at.g * at.normalized) * v_squared
-    along_g = at.scale**2 * at.quadratic_forms(at.g, at.z, at.g)
+    layer = _Normalized(y, gamma, beta, loss)
+    v_squared = layer.per_unit(layer.v**2)
+    curvature = layer.scale**2 * layer.quadratic_forms(layer.g, layer.z, layer.v)
+    separation = (
+        layer.scale**2 / layer.gamma / layer.m * layer.per_unit(layer.g * layer.normalized) * v_squared
+    )
+    along_g = layer.scale**2 * layer.quadratic_forms(layer.g, layer.z, layer.g)
     return CurvatureIdentity(
-        left=_numpy(at.quadratic_forms(at.v, at.y, at.v)),
+        left=_numpy(layer.quadratic_forms(layer.v, layer.y, layer.v)),
         right=_numpy(curvature - separation),
         curvature=_numpy(curvature),
         separation=_numpy(separation),
@@ -141,7 +149,10 @@ def curvature_identity(y: Tensor, gamma: Tensor, beta: Tensor, loss: ActivationL
 
 @dataclass(frozen=True, eq=False)
 class WeightGradientBound:
-    """Both sides of [2] Theorem 4.4, one entry per unit, with lambda the spectral norm of the given input."""
+    """Both sides of Santurkar et al. 2018, Theorem 4.4, one entry per unit.
+
+    Lambda is the spectral norm of the given input.
+    """
 
     actual: np.ndarray  # (units,) |grad_{W_j} L^|^2 for the given input
     left: np.ndarray  # (units,) g^_j, the largest it could be over inputs with spectral norm <= lambda
@@ -152,13 +163,14 @@ class WeightGradientBound:
 def weight_gradient_bound(
     x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, loss: ActivationLoss
 ) -> WeightGradientBound:
-    r"""[2] Theorem 4.4: the worst-case gradient with respect to a layer's weights.
+    r"""Theorem 4.4: the worst-case gradient with respect to a layer's weights.
 
     The layer is :math:`y_j=XW_j`, so :math:`\nabla_{W_j}=X^\top\nabla_{y_j}` and the maximum over
     :math:`\lVert X\rVert_2\le\lambda` is :math:`\lambda^2\lVert\nabla_{y_j}\rVert^2`. With
     :math:`g_j=\lambda^2\lVert\nabla_{y_j}L\rVert^2`,
     :math:`\hat g_j=\lambda^2\lVert\nabla_{y_j}\hat L\rVert^2` and :math:`\mu_g` the mean of
-    :math:`\nabla_{y_j}L` over the batch, [2] eqs. 17 and 18 give (with the 1/m of `gradient_identity`)
+    :math:`\nabla_{y_j}L` over the batch, the paper's eqs. 17 and 18 give (with the 1/m of
+    `gradient_identity`)
 
     .. math:: \hat g_j=\frac{\gamma_j^2}{\sigma_j^2}\Big(g_j-\lambda^2m\mu_g^2
        -\tfrac{\lambda^2}{m}\langle\nabla_{y_j}L,\hat y_j\rangle^2\Big)
@@ -178,15 +190,15 @@ def weight_gradient_bound(
     Raises:
         ValueError: shapes do not fit, or ``loss`` is not one differentiable number.
 
-    Source: [2] Theorem 4.4 and App. C.2.
+    Source: Santurkar et al. 2018, Theorem 4.4 and appendix C.2.
 
     Example:
         >>> import torch
         >>> from bnlab import theorems
         >>> x, weight = torch.eye(4).double(), torch.tensor([[1.0, 2.0, 3.0, 6.0]]).double()
         >>> one, zero = torch.ones(1).double(), torch.zeros(1).double()
-        >>> found = theorems.weight_gradient_bound(x, weight, one, zero, lambda z: (z ** 3).sum())
-        >>> bool(found.actual <= found.left + 1e-12), bool(abs(found.left - found.right) < 1e-12)
+        >>> bound = theorems.weight_gradient_bound(x, weight, one, zero, lambda z: (z ** 3).sum())
+        >>> bool(bound.actual <= bound.left + 1e-12), bool(abs(bound.left - bound.right) < 1e-12)
         (True, True)
     """
     if x.ndim != 2 or weight.ndim != 2 or x.shape[1] != weight.shape[1]:
@@ -195,22 +207,22 @@ def weight_gradient_bound(
             f"{tuple(weight.shape)}"
         )
     x = x.detach()
-    at = _Normalized(x @ weight.detach().T, gamma, beta, loss)
+    layer = _Normalized(x @ weight.detach().T, gamma, beta, loss)
     lam = torch.linalg.matrix_norm(x, ord=2)
-    mean = at.per_unit(at.g) / at.m
-    alignment = at.per_unit(at.g * at.normalized) ** 2
-    g = lam**2 * at.per_unit(at.g**2)
+    mean = layer.per_unit(layer.g) / layer.m
+    alignment = layer.per_unit(layer.g * layer.normalized) ** 2
+    g = lam**2 * layer.per_unit(layer.g**2)
     return WeightGradientBound(
-        actual=_numpy((x.T @ at.v).square().sum(0)),
-        left=_numpy(lam**2 * at.per_unit(at.v**2)),
-        right=_numpy(at.scale**2 * (g - lam**2 * at.m * mean**2 - lam**2 / at.m * alignment)),
-        printed=_numpy(at.scale**2 * (g**2 - at.m * mean**2 - lam**2 * alignment)),
+        actual=_numpy((x.T @ layer.v).square().sum(0)),
+        left=_numpy(lam**2 * layer.per_unit(layer.v**2)),
+        right=_numpy(layer.scale**2 * (g - lam**2 * layer.m * mean**2 - lam**2 / layer.m * alignment)),
+        printed=_numpy(layer.scale**2 * (g**2 - layer.m * mean**2 - lam**2 * alignment)),
     )
 
 
 @dataclass(frozen=True)
 class InitialisationLemma:
-    """Both sides of [2] Lemma 4.5."""
+    """Both sides of Santurkar et al. 2018, Lemma 4.5."""
 
     left: float  # |W_0 - W^*|^2, to the nearest optimum of the network with batch norm
     right: float  # |W_0 - W*|^2 - (|W*|^2 - <W*, W_0>)^2 / |W*|^2
@@ -219,7 +231,7 @@ class InitialisationLemma:
 
 
 def initialisation_lemma(w0: Tensor, w_star: Tensor) -> InitialisationLemma:
-    r"""[2] Lemma 4.5: the nearest optimum is no farther with batch norm than without.
+    r"""Lemma 4.5: the nearest optimum is no farther with batch norm than without.
 
     If :math:`W^*` is an optimum of a scale-invariant network, so is every :math:`kW^*` with k > 0. The one
     nearest to :math:`W_0` is :math:`\hat W^*=kW^*` with
@@ -239,7 +251,7 @@ def initialisation_lemma(w0: Tensor, w_star: Tensor) -> InitialisationLemma:
         ValueError: the shapes differ, or :math:`\langle W_0,W^*\rangle\le 0`, where the nearest point of
             the ray is its end and the lemma says nothing.
 
-    Source: [2] Lemma 4.5 and App. C.2.
+    Source: Santurkar et al. 2018, Lemma 4.5 and appendix C.2.
 
     Example:
         >>> import torch
@@ -267,7 +279,7 @@ def initialisation_lemma(w0: Tensor, w_star: Tensor) -> InitialisationLemma:
 
 @dataclass(frozen=True, eq=False)
 class ScaleInvariance:
-    """Both sides of the statements of [1] §3.3: once with the weight W, once with a W."""
+    """Both sides of Ioffe and Szegedy 2015, section 3.3: once with the weight W, once with a W."""
 
     output: np.ndarray  # (m, units) BN(W u)
     output_scaled: np.ndarray  # (m, units) BN((a W) u), equal
@@ -281,7 +293,7 @@ class ScaleInvariance:
 def scale_invariance(
     u: Tensor, weight: Tensor, loss: ActivationLoss, *, scale: float, eps: float = 0.0
 ) -> ScaleInvariance:
-    r"""[1] §3.3: batch norm makes a layer blind to the length of its weights.
+    r"""Batch norm makes a layer blind to the length of its weights.
 
     .. math:: BN((aW)u)=BN(Wu),\quad \frac{\partial BN((aW)u)}{\partial u}=\frac{\partial BN(Wu)}{\partial u},
        \quad \frac{\partial BN((aW)u)}{\partial(aW)}=\frac1a\frac{\partial BN(Wu)}{\partial W}
@@ -304,15 +316,15 @@ def scale_invariance(
     Raises:
         ValueError: shapes do not fit, or ``loss`` is not one differentiable number.
 
-    Source: [1] §3.3.
+    Source: Ioffe and Szegedy 2015, section 3.3.
 
     Example:
         >>> import torch
         >>> from bnlab import theorems
         >>> _ = torch.manual_seed(0)
         >>> u, weight = torch.randn(8, 3).double(), torch.randn(2, 3).double()
-        >>> found = theorems.scale_invariance(u, weight, lambda z: (z ** 3).sum(), scale=5.0)
-        >>> bool(abs(found.weight_gradient / found.weight_gradient_scaled - 5).max() < 1e-9)
+        >>> both = theorems.scale_invariance(u, weight, lambda z: (z ** 3).sum(), scale=5.0)
+        >>> bool(abs(both.weight_gradient / both.weight_gradient_scaled - 5).max() < 1e-9)
         True
     """
     if u.ndim != 2 or weight.ndim != 2 or u.shape[1] != weight.shape[1]:
@@ -367,7 +379,7 @@ class _Normalized:
             normalized = centred / deviation
             self.z = self.gamma.view(shape) * normalized + beta.detach().view(shape)
             value = _scalar(loss(self.z))
-            # g = dL/dz, the "vanilla" gradient of [2]; v = dL^/dy, through the batch norm.
+            # g = dL/dz, the "vanilla" gradient of the paper; v = dL^/dy, through the batch norm.
             (self.g,) = torch.autograd.grad(value, self.z, create_graph=True)
             (self.v,) = torch.autograd.grad(value, self.y, create_graph=True)
         self.normalized = normalized.detach()
