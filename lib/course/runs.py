@@ -26,7 +26,9 @@ def over_seeds(
 
     >>> def parabola(a, seed):
     ...     return {"loss": a * seed**2}
-    >>> over_seeds(parabola, {"a": [1, 2]}, seeds=[3], quiet=True)
+    >>> import joblib
+    >>> with joblib.parallel_config(backend="sequential"):  # in this process, for so little
+    ...     over_seeds(parabola, {"a": [1, 2]}, seeds=[3], quiet=True)
        a  seed  loss
     0  1     3     9
     1  2     3    18
