@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ class Finding:
 Rule = Callable[[Measurements], Iterator[Finding]]
 RULES: list[tuple[Rule, tuple[str, ...]]] = []  # in order of precedence, each with the causes it explains
 
-_MISMATCH = ("other weights", "momentum", "eps", "statistics lag", "gap")
+_MISMATCH = ("stale statistics", "momentum", "eps", "gap")
 
 
 def rule(*explains: str) -> Callable[[Rule], Rule]:
@@ -50,7 +51,7 @@ def find(m: Measurements) -> list[Finding]:
     for function, explains in RULES:
         new = [finding for finding in function(m) if finding.cause not in explained]
         found.extend(new)
-        if any(finding.level != "note" for finding in new):
+        if new:
             explained.update(explains)
     return sorted(found, key=lambda finding: LEVELS.index(finding.level))
 
@@ -110,7 +111,10 @@ def _harm(m: Measurements) -> str:
 
 
 def _mismatched(n: LayerNumbers) -> bool:
-    return n.stored and (n.shift > limit("shift") or n.log_spread > limit("log_spread"))
+    if not n.stored:
+        return False
+    chance = 0.0 if n.sampling != n.sampling else 1.5 * n.sampling  # of the retaken statistics themselves
+    return n.shift > math.hypot(limit("shift"), chance) or n.log_spread > math.hypot(limit("log_spread"), chance)
 
 
 def _level(m: Measurements) -> str:
@@ -191,10 +195,27 @@ def one_value(m: Measurements) -> Iterator[Finding]:
     )
 
 
+@rule("composition", *_MISMATCH)
+def precision(m: Measurements) -> Iterator[Finding]:
+    layers = _layers(m, lambda n: n.digits_lost > limit("digits_lost") and n.buffer_dtype != "bfloat16")
+    if layers:
+        layers = _worst(m, layers, "digits_lost")
+        n = m.numbers[layers[0]]
+        yield Finding(
+            "precision",
+            "warning",
+            f"the mean at {_where(layers)} is {n.mean_over_spread:.2g} spreads large: rounding alone is "
+            f"{n.digits_lost:.1g} of a spread (healthy: below {limit('digits_lost'):g})",
+            "the differences that the layer is to magnify are lost in the rounding of its input",
+            "subtract the mean in float64 before the network: x = (x - mean) / std",
+            _names(layers),
+        )
+
+
 # ---- stored statistics that are wrong
 
 
-@rule("statistics lag", "start values", "frozen statistics", "missing updates", *_MISMATCH)
+@rule("start values", "frozen statistics", "missing updates", *_MISMATCH)
 def never_updated(m: Measurements) -> Iterator[Finding]:
     layers = _layers(m, lambda n: n.stored and n.at_start and n.order >= 0)
     if not layers:
@@ -231,7 +252,24 @@ def never_updated(m: Measurements) -> Iterator[Finding]:
     )
 
 
-@rule("statistics lag", *_MISMATCH)
+@rule("start values", "frozen statistics", *_MISMATCH)
+def missing_updates(m: Measurements) -> Iterator[Finding]:
+    layers = _layers(m, lambda n: n.updates_per_step < 1 / limit("updates_per_step"))
+    if layers:
+        layers = sorted(layers, key=lambda layer: m.numbers[layer].updates_per_step)
+        n = m.numbers[layers[0]]
+        yield Finding(
+            "missing updates",
+            _level(m) if any(_mismatched(m.numbers[layer]) for layer in layers) else "note",
+            f"{_where(layers)} was updated {n.updates_per_step:.2g} times per optimizer step "
+            f"({n.updates:.0f} updates, {m.steps} steps; healthy: 1)",
+            f"for part of the training the network was in eval mode, and its statistics stood still: {_harm(m)}",
+            "model.train() after each validation; then " + RETAKE,
+            _names(layers),
+        )
+
+
+@rule(*_MISMATCH)
 def start_values(m: Measurements) -> Iterator[Finding]:
     layers = _layers(
         m,
@@ -251,7 +289,7 @@ def start_values(m: Measurements) -> Iterator[Finding]:
         )
 
 
-@rule("composition", "momentum", "other weights", "gap")
+@rule("composition", "momentum", "stale statistics", "gap")
 def one_layer_two_inputs(m: Measurements) -> Iterator[Finding]:
     layers = _layers(m, lambda n: n.calls > 1 and n.call_difference > limit("call_difference"))
     if layers:
@@ -268,7 +306,7 @@ def one_layer_two_inputs(m: Measurements) -> Iterator[Finding]:
         )
 
 
-@rule("momentum", "other weights", "few values", "gap")
+@rule("momentum", "stale statistics", "few values", "gap")
 def composition(m: Measurements) -> Iterator[Finding]:
     layers = _layers(m, lambda n: n.batch_kinds > limit("batch_kinds"))
     if layers:
@@ -286,13 +324,13 @@ def composition(m: Measurements) -> Iterator[Finding]:
             _level(m),
             f"batch means vary {n.batch_kinds:.3g} times as much as those of shuffled batches at "
             f"{_where(layers)} (healthy: about 1, below {limit('batch_kinds'):g}); {kind}",
-            f"the batch tells what is in it, in training only; taking statistics again does not help: {_harm(m)}",
+            f"in training the batch tells what is in it, in eval mode nothing does: {_harm(m)}",
             remedy,
             _names(layers),
         )
 
 
-@rule("other weights", "momentum", "statistics lag", "frozen statistics")
+@rule("stale statistics", "momentum", "frozen statistics", "gap")
 def extra_updates(m: Measurements) -> Iterator[Finding]:
     layers = _layers(m, lambda n: n.updates_per_step > limit("updates_per_step") and n.calls_in_backward == 0)
     if layers:
@@ -305,23 +343,6 @@ def extra_updates(m: Measurements) -> Iterator[Finding]:
             f"({n.updates:.0f} updates, {m.steps} steps; healthy: 1)",
             f"a second pass in train mode (logging, validation, noise, accumulation) enters the statistics: {_harm(m)}",
             "with bnlab.running_statistics(model): ... around the other pass, or model.eval() for it",
-            _names(layers),
-        )
-
-
-@rule("other weights", "statistics lag", "frozen statistics", "gap")
-def missing_updates(m: Measurements) -> Iterator[Finding]:
-    layers = _layers(m, lambda n: n.updates_per_step < 1 / limit("updates_per_step"))
-    if layers:
-        layers = sorted(layers, key=lambda layer: m.numbers[layer].updates_per_step)
-        n = m.numbers[layers[0]]
-        yield Finding(
-            "missing updates",
-            _level(m) if any(_mismatched(m.numbers[layer]) for layer in layers) else "note",
-            f"{_where(layers)} was updated {n.updates_per_step:.2g} times per optimizer step "
-            f"({n.updates:.0f} updates, {m.steps} steps; healthy: 1)",
-            f"for part of the training the network was in eval mode, and its statistics stood still: {_harm(m)}",
-            "model.train() after each validation; then " + RETAKE,
             _names(layers),
         )
 
@@ -342,7 +363,7 @@ def recomputed(m: Measurements) -> Iterator[Finding]:
         )
 
 
-@rule("momentum", "composition")
+@rule("momentum", "composition", "stale statistics")
 def few_values(m: Measurements) -> Iterator[Finding]:
     layers = _layers(m, lambda n: n.independent < limit("independent") and n.in_training)
     if layers:
@@ -359,7 +380,7 @@ def few_values(m: Measurements) -> Iterator[Finding]:
         )
 
 
-@rule("other weights", "gap")
+@rule("stale statistics", "gap")
 def momentum(m: Measurements) -> Iterator[Finding]:
     layers = _layers(m, lambda n: n.stored and n.momentum > 0.2 and n.momentum_noise > limit("momentum_noise"))
     if layers:
@@ -376,7 +397,7 @@ def momentum(m: Measurements) -> Iterator[Finding]:
         )
 
 
-@rule("other weights", "gap")
+@rule("stale statistics", "gap")
 def dropout(m: Measurements) -> Iterator[Finding]:
     layers = _layers(m, lambda n: abs(n.dropout) > limit("dropout"))
     if layers:
@@ -397,26 +418,25 @@ def _exp(log: float) -> str:
     return f"{2.718281828459045**log:.2f}"
 
 
-@rule("other weights", "gap")
+@rule("stale statistics", "gap", "eps dominates")
 def eps(m: Measurements) -> Iterator[Finding]:
-    stored, better = m.head[STORED].loss, min(m.with_eps.items(), key=lambda item: item[1], default=None)
-    layers = _layers(m, lambda n: n.stored and n.eps_share > 0 and n.small_variance < 0.1)
-    base = m.head[RETAKEN].loss
-    if better and layers and gap_is_large(m) and better[1] < base + 0.5 * (stored - base):
+    fit, now = min(m.misfit_by_eps.items(), key=lambda item: item[1], default=(None, 0.0)), m.misfit
+    layers = _layers(m, lambda n: n.stored and n.small_variance < 0.1)
+    if fit[0] is not None and layers and now > limit("log_spread") and fit[1] < 0.4 * now:
         layers = sorted(layers, key=lambda layer: m.numbers[layer].small_variance)
         n = m.numbers[layers[0]]
         yield Finding(
             "eps",
             _level(m),
-            f"the variance at {_where(layers)} is {n.small_variance:.2g}, of the order of eps; with eps={better[0]} in "
-            f"all layers the eval loss is {better[1]:.3g} in place of {stored:.3g}",
-            "the network was trained with another eps than it is used with",
-            f"eps={better[0]} in the layers, as in training",
+            f"the stored spreads are off by a factor {_exp(now)} somewhere, with eps={fit[0]} in all layers by "
+            f"{_exp(fit[1])} at most; the variance at {_where(layers)} is only {n.small_variance:.2g}",
+            f"the network was trained with another eps than it is used with: {_harm(m)}",
+            f"eps={fit[0]} in the layers, as in training",
             _names(layers),
         )
 
 
-@rule()
+@rule("stale statistics")
 def eps_dominates(m: Measurements) -> Iterator[Finding]:
     layers = _layers(m, lambda n: n.eps_share > limit("eps_share"))
     if layers:
@@ -424,16 +444,16 @@ def eps_dominates(m: Measurements) -> Iterator[Finding]:
         n = m.numbers[layers[0]]
         yield Finding(
             "eps dominates",
-            "warning",
+            _level(m),
             f"eps is {n.eps_share:.0%} of variance + eps at {_where(layers)} (healthy: below "
             f"{limit('eps_share'):.0%}); the variance is {n.small_variance:.2g}",
-            f"the output has a spread of {(1 - n.eps_share) ** 0.5:.2g} in place of 1 before gamma",
+            f"the output has a spread of {(1 - n.eps_share) ** 0.5:.2g} in place of 1 before gamma; {_harm(m)}",
             "scale the input up (the data, or the weights in front), or take a smaller eps",
             _names(layers),
         )
 
 
-@rule("other weights", "gap")
+@rule("stale statistics", "gap")
 def frozen_parameters(m: Measurements) -> Iterator[Finding]:
     trainable = any(p.requires_grad for p in m.model.parameters())
 
@@ -454,15 +474,18 @@ def frozen_parameters(m: Measurements) -> Iterator[Finding]:
         )
 
 
-@rule("other weights")
+@rule("stale statistics")
 def frozen_statistics(m: Measurements) -> Iterator[Finding]:
     layers = _layers(m, lambda n: not n.in_training and _mismatched(n))
     if layers and not m.whole_eval:
-        layers = _worst(m, layers, "shift")
+        layers = _worst(m, layers, "log_spread")
         n = m.numbers[layers[0]]
+        learned = [p for layer in layers for p in (layer.gamma, layer.beta) if isinstance(p, nn.Parameter)]
+        on_purpose = not any(p.requires_grad for p in learned)
+        far = max(n.shift / 4, n.log_spread / 4) > (2 if on_purpose else 1) * limit("shift")
         yield Finding(
             "frozen statistics",
-            "warning",
+            "warning" if far else "note",
             f"{_where(layers)} is in eval mode in training, with stored statistics {n.shift:.2g} spreads and a "
             f"factor {_exp(n.log_spread)} off (healthy: below {limit('shift'):g} and {_exp(limit('log_spread'))})",
             "the layers do not normalize: the weights in front have moved away from the stored statistics",
@@ -471,17 +494,34 @@ def frozen_statistics(m: Measurements) -> Iterator[Finding]:
         )
 
 
+@rule("stale statistics", "gap")
+def switched_off(m: Measurements) -> Iterator[Finding]:
+    layers = _layers(m, lambda n: n.switched_off > limit("switched_off"))
+    if layers:
+        layers = _worst(m, layers, "switched_off")
+        n = m.numbers[layers[0]]
+        yield Finding(
+            "switched off",
+            _level(m),
+            f"gamma has switched off {n.switched_off:.0%} of the channels of {_where(layers)} (healthy: below "
+            f"{limit('switched_off'):.0%})",
+            f"these channels give a constant; weight decay on gamma, or a penalty, does that. {_harm(m).capitalize()}",
+            "leave gamma and beta out of weight decay: a parameter group with weight_decay=0",
+            _names(layers),
+        )
+
+
 @rule("gap")
-def other_weights(m: Measurements) -> Iterator[Finding]:
+def stale_statistics(m: Measurements) -> Iterator[Finding]:
     layers = _layers(m, _mismatched)
     if not layers:
         return
     n = m.numbers[layers[0]]
     worst = m.numbers[_worst(m, layers, "blame")[0]]
-    blame = f"; {worst.name} alone costs {worst.blame:.2g}" if worst.blame == worst.blame else ""
+    blame = f"; {worst.name} alone costs {worst.blame:.2g}" if worst.blame > 0 else ""
     behind = f"; of the {len(layers) - 1} behind it some or all follow" if len(layers) > 1 else ""
     yield Finding(
-        "other weights",
+        "stale statistics",
         _level(m),
         f"stored statistics are {n.shift:.2g} spreads and a factor {_exp(n.log_spread)} off, first in "
         f"{n.name or 'the model itself'} (healthy: below {limit('shift'):g} and {_exp(limit('log_spread'))}){behind}",
@@ -494,7 +534,9 @@ def other_weights(m: Measurements) -> Iterator[Finding]:
 @rule()
 def test_data(m: Measurements) -> Iterator[Finding]:
     layers = _layers(
-        m, lambda n: n.test_shift > limit("test_shift") or n.test_log_spread > limit("test_log_spread")
+        m,
+        lambda n: n.test_shift > math.hypot(limit("test_shift"), 1.5 * n.test_sampling)
+        or n.test_log_spread > math.hypot(limit("test_log_spread"), 1.5 * n.test_sampling),
     )
     if layers:
         n = m.numbers[layers[0]]
@@ -510,23 +552,6 @@ def test_data(m: Measurements) -> Iterator[Finding]:
 
 
 # ---- parameters and structure
-
-
-@rule()
-def switched_off(m: Measurements) -> Iterator[Finding]:
-    layers = _layers(m, lambda n: n.switched_off > limit("switched_off"))
-    if layers:
-        layers = _worst(m, layers, "switched_off")
-        n = m.numbers[layers[0]]
-        yield Finding(
-            "switched off",
-            "warning",
-            f"gamma has switched off {n.switched_off:.0%} of the channels of {_where(layers)} (healthy: below "
-            f"{limit('switched_off'):.0%})",
-            "these channels give a constant; weight decay on gamma, or a penalty, does that",
-            "leave gamma and beta out of weight decay: a parameter group with weight_decay=0",
-            _names(layers),
-        )
 
 
 @rule()
@@ -626,23 +651,6 @@ def sixteen_bits(m: Measurements) -> Iterator[Finding]:
             f"the stored statistics of {_where(layers)} are {n.buffer_dtype}",
             "small updates are rounded away, and in float16 a variance above 65,504 becomes infinite",
             "keep the layers in float32: for m in norms: m.float(); use torch.autocast in place of model.half()",
-            _names(layers),
-        )
-
-
-@rule()
-def precision(m: Measurements) -> Iterator[Finding]:
-    layers = _layers(m, lambda n: n.digits_lost > limit("digits_lost") and n.buffer_dtype != "bfloat16")
-    if layers:
-        layers = _worst(m, layers, "digits_lost")
-        n = m.numbers[layers[0]]
-        yield Finding(
-            "precision",
-            "warning",
-            f"the mean at {_where(layers)} is {n.mean_over_spread:.2g} spreads large: rounding alone is "
-            f"{n.digits_lost:.1g} of a spread (healthy: below {limit('digits_lost'):g})",
-            "the differences that the layer is to magnify are lost in the rounding of its input",
-            "subtract the mean in float64 before the network: x = (x - mean) / std",
             _names(layers),
         )
 

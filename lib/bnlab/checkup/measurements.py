@@ -65,6 +65,7 @@ class LayerNumbers:
     affine_at_start: bool = True  # gamma is constant and beta 0, as at the start
     shift: float = NAN  # |stored - retaken mean|, in spreads
     log_spread: float = NAN  # |log of stored over retaken spread|
+    sampling: float = NAN  # standard error of the retaken mean, in spreads
     momentum_noise: float = NAN  # standard deviation of the stored mean, in spreads, from batch to batch
     batch_kinds: float = NAN  # variance of batch means over what shuffled batches give
     repeat: float = NAN  # correlation of the batch means of neighbouring batches
@@ -80,6 +81,7 @@ class LayerNumbers:
     blame: float = NAN  # loss with only this layer's stored statistics minus loss with none
     test_shift: float = NAN  # mean of test against training input, in spreads
     test_log_spread: float = NAN
+    test_sampling: float = NAN  # standard error of the test mean, in spreads
     nonfinite_batch: int = -1  # the first batch in which its input was not finite
     stored_finite: bool = True
     buffer_dtype: str = ""
@@ -105,7 +107,8 @@ class Measurements:
     last_batch: int | None  # samples in the last batch of a DataLoader, if it is incomplete
     depends_on_batch: float  # change of eval outputs when half of the batch is left out
     output_change: float  # stored against retaken statistics, in spreads of the outputs
-    with_eps: dict[str, float]  # eval loss with another eps in all layers, by its value
+    misfit: float  # the largest log of stored over retaken spread, eps left out
+    misfit_by_eps: dict[str, float]  # the same with another eps in all layers, by its value
     whole_eval: bool  # the network came in eval mode
 
 
@@ -161,7 +164,8 @@ class Examination:
         self.places: dict[NormLayer, Place] = {}
         self.retaken: dict[NormLayer, Population] = {}
         self.depends_on_batch = self.output_change = NAN
-        self.with_eps: dict[str, float] = {}
+        self.misfit = NAN
+        self.misfit_by_eps: dict[str, float] = {}
 
     # ---- modes
 
@@ -198,7 +202,7 @@ class Examination:
         self.output_change = self.compare_outputs()
         if self.gap() > 0.02 or self.output_change > 0.1:
             self.find_blame()
-            self.try_eps()
+        self.try_eps()
         self.rewind()
         self.half_a_batch()
         self.rewind()
@@ -314,19 +318,41 @@ class Examination:
         )
 
     def try_eps(self) -> None:
-        """The eval loss with the stored statistics and another eps in every layer."""
+        """How far the stored spreads are off, as they are and with another eps in every layer."""
         self.rewind()
-        layers = [layer for layer in self.retaken if hasattr(layer.module, "eps")]
+        layers = [layer for layer in self.retaken if layer.buffers and getattr(layer.module, "eps", 0)]
         kept = [layer.module.eps for layer in layers]
+        few = min(4, self.left(8) // 2)
+        if not few or not layers:
+            return
+        self.misfit = max(_misfit(layer, self.retaken[layer]) for layer in layers)
+        if self.misfit < 0.1:
+            return
         try:
             for eps in (1e-3, 1e-5):
-                if set(kept) != {eps} and self.left(1):
+                if set(kept) != {eps}:
                     for layer in layers:
                         layer.module.eps = eps  # type: ignore[assignment]
-                    self.with_eps[f"{eps:g}"] = self.eval_loss(1)
+                    self.misfit_by_eps[f"{eps:g}"] = self.misfit_now(layers, few)
         finally:
             for layer, eps in zip(layers, kept, strict=True):
                 layer.module.eps = eps  # type: ignore[assignment]
+            self.rewind()
+
+    def misfit_now(self, layers: list[NormLayer], few: int) -> float:
+        """The largest misfit of a layer's stored spread, on the first batches."""
+        calls: dict[NormLayer, list[Call]] = {layer: [] for layer in layers}
+        stored = {layer: [getattr(layer.module, name).clone() for name in layer.buffers or ()] for layer in layers}
+        self.by_batch()
+        with watched(layers, lambda layer, x: _append(calls[layer], call_statistics(layer, x, 0))):
+            for number, batch in each(self.batches[:few]):
+                self.guarded(batch, number)
+        found = []
+        for layer in layers:
+            _write(layer, stored[layer])
+            finite = [call for call in calls[layer] if call.count > 1 and _finite(call)]
+            found.append(_misfit(layer, population(layer, finite)) if finite else 0.0)
+        return max(found)
 
     def half_a_batch(self) -> None:
         """In eval mode, do the outputs of half a batch depend on the other half?"""
@@ -376,8 +402,10 @@ class Examination:
                 for number, batch in each(batches):
                     self.guarded(batch, number if batches is not test else -1)
         here, there = (population(first, calls) for calls in found)
+        per_sample, _ = _against_shuffled(found[1], there.var > 1e-8 * there.var.max())
         spread = here.spread(first)
         numbers = self.numbers[first]
+        numbers.test_sampling = (per_sample * len(found[1])) ** -0.5
         numbers.test_shift = _rms((there.mean - here.mean) / spread)
         numbers.test_log_spread = _rms((there.spread(first) / spread).log())
 
@@ -403,7 +431,8 @@ class Examination:
             last_batch=last_batch,
             depends_on_batch=self.depends_on_batch,
             output_change=self.output_change,
-            with_eps=self.with_eps,
+            misfit=self.misfit,
+            misfit_by_eps=self.misfit_by_eps,
             whole_eval=self.whole_eval,
         )
 
@@ -482,6 +511,7 @@ def _describe_batches(n: LayerNumbers, calls: list[Call], spread: Tensor, live: 
         centres = torch.stack([m.mean(0) for m in means])
         n.call_difference = _rms(centres.amax(0) - centres.amin(0))
     n.independent, n.batch_kinds = _against_shuffled(turns[0], live)
+    n.sampling = (n.independent * len(turns[0])) ** -0.5
     if len(means[0]) >= 4:
         across = torch.cat(means) if n.call_difference > 0.5 else means[0]
         if not math.isnan(n.momentum):
@@ -536,6 +566,14 @@ def _describe_mismatch(
     now = new.spread(layer)
     n.shift = _rms(((mean - new.mean) / now)[live])
     n.log_spread = _rms((spread / now).log()[live])
+
+
+def _misfit(layer: NormLayer, new: Population) -> float:
+    """Mean over the live channels of |log of stored over new spread|, eps left out."""
+    live = new.var > 1e-8 * new.var.max()
+    now = new.var.sqrt() if new.norm is None else new.norm
+    old = layer.stored_spread - layer.eps if layer.divides_by_norm else (layer.stored_spread**2 - layer.eps).sqrt()
+    return float((old / now)[live].log().abs().nanmean())
 
 
 def _write(layer: NormLayer, values: list[Tensor]) -> None:

@@ -249,7 +249,7 @@ def fold(model: nn.Module, batch: Any, *, forward: Forward | None = None) -> nn.
         expected = _numbers(run(folded, batch, forward))
         done = 0
         for layer, place in found.items():
-            if layer.kind != "batch" or layer.buffers is None or place.calls != 1 or not _foldable(place.producer):
+            if place.calls != 1 or not _foldable(place.producer, layer):
                 continue
             before = folded.get_submodule(place.producer_name)
             backup = {name: getattr(before, name) for name in ("weight", "bias")}
@@ -273,8 +273,11 @@ _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
-def _foldable(module: nn.Module | None) -> bool:
-    return isinstance(module, _LINEAR + _TRANSPOSED) and not nn.utils.parametrize.is_parametrized(module)
+def _foldable(module: nn.Module | None, layer: NormLayer) -> bool:
+    if not isinstance(module, _LINEAR + _TRANSPOSED) or nn.utils.parametrize.is_parametrized(module):
+        return False
+    outputs = module.out_features if isinstance(module, nn.Linear) else module.out_channels
+    return layer.kind == "batch" and layer.buffers is not None and layer.channels == outputs
 
 
 def _fold_into(before: nn.Module, layer: NormLayer) -> None:

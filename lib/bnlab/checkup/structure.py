@@ -60,8 +60,9 @@ def trace(
                 features_last.update(tuple(t.shape) for t in (args[0], output) if t.dim() == 3)
             if isinstance(output, Tensor):
                 held.append(output)
-                memory = output.untyped_storage().data_ptr()
-                written[memory] = (name, module, output._version, output.numel())
+                memory, as_written = output.untyped_storage().data_ptr(), (output._version, output.numel())
+                if written.get(memory, ())[2:] != as_written:  # else it only passed the tensor on
+                    written[memory] = (name, module, *as_written)
 
         return hook
 
