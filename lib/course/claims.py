@@ -68,8 +68,14 @@ class Claim:
 
     def is_close(self, low: float, high: float) -> bool:
         """Whether an end of the interval lies within a quarter of its half-width of an edge of the range."""
+        low, high, *edges = self.scaled(low, high, *self.edges)
         near = (high - low) / 8
-        return near > 0 and any(abs(end - edge) < near for end in (low, high) for edge in self.edges)
+        return near > 0 and any(abs(end - edge) < near for end in (low, high) for edge in edges)
+
+    def scaled(self, *numbers: float) -> list[float]:
+        """Numbers on the scale on which their distances count: for factors that of the logarithm."""
+        log = self.unit == "factor" and min(numbers) > 0
+        return [math.log(number) if log else float(number) for number in numbers]
 
     def rule(self) -> str:
         """The range in words: "true if at least ×2"."""
@@ -84,7 +90,10 @@ class Claim:
 
     def _edge(self, edge: float) -> str:
         before, after = UNITS[self.unit]
-        return f"{before}{edge:.3g}{after}".replace("-", MINUS)
+        shown = (
+            f"{edge:,.15g}" if 0.0001 < abs(edge) < 1e6 or edge == 0 else f"{edge:.3g}".replace("e-0", "e-")
+        )
+        return f"{before}{shown}{after}".replace("-", MINUS)
 
 
 def verdict(words: list[str]) -> str:
@@ -125,10 +134,11 @@ def _rounded_up(error: float) -> str:
     return f"{math.ceil(error / 10.0**power * (1 - 1e-12)) * 10.0**power:.0e}".replace("e-0", "e-")
 
 
-def basis(kind: str, n: int) -> str:
+def basis(row: dict) -> str:
     """On what an estimate rests, in words."""
-    seeds = "1 seed" if n == 1 else f"{n} seeds"
-    return f"{KINDS[kind]}, {seeds}"
+    if row["low"] == row["high"] and row["kind"] != "value":
+        return f"the same in all {row['n']} seeds"
+    return f"{KINDS[row['kind']]}, {'1 seed' if row['n'] == 1 else str(row['n']) + ' seeds'}"
 
 
 def load_claims(path: str | Path = "claims.yml") -> dict[str, Claim]:
@@ -209,7 +219,7 @@ def as_text(result: dict) -> str:
         name = f"{row['setting']}: " if row["setting"] else ""
         numbers = number(claim, row["estimate"], row["low"], row["high"])
         word = f", {row['word']}" if row["setting"] else ""
-        lines.append(f"{name}{numbers} ({basis(row['kind'], row['n'])}){word}")
+        lines.append(f"{name}{numbers} ({basis(row)}){word}")
     lines.append(f"Measured: {claim.measure}; {claim.rule()}.")
     return "\n".join(lines)
 
@@ -224,8 +234,7 @@ def as_html(result: dict) -> str:
         word = f" {row['word']}" if row["setting"] else ""
         numbers = number(claim, row["estimate"], row["low"], row["high"])
         rows.append(
-            f"<p>{name}<strong>{numbers}</strong> <small>{basis(row['kind'], row['n'])}</small>{word} "
-            f"{bar(claim, row)}</p>"
+            f"<p>{name}<strong>{numbers}</strong> <small>{basis(row)}</small>{word} {bar(claim, row)}</p>"
         )
     return (
         f'<div class="bn-claim" id="claim-{claim.id}"><p><strong>{result["verdict"].capitalize()}</strong>'
@@ -239,23 +248,21 @@ def bar(claim: Claim, row: dict) -> str:
     points = [row["low"], row["high"], row["estimate"], *row["seeds"]]
     if claim.kind == "exact" or not all(map(math.isfinite, points)):
         return ""
-    log = claim.unit == "factor" and min(*points, *claim.edges) > 0
-    scale = math.log if log else float
-    ends = [scale(x) for x in (*points, *claim.edges)]
+    ends = claim.scaled(*points, *claim.edges)
     margin = 0.15 * (max(ends) - min(ends)) or 1.0
     left, right = min(ends) - margin, max(ends) + margin
-
-    def x(value: float | None, otherwise: float) -> float:
-        return otherwise if value is None else round(200 * (scale(value) - left) / (right - left), 1)
-
-    floor, ceiling = x(claim.true_if[0], 0), x(claim.true_if[1], 200)
-    low, high = x(row["low"], 0), x(row["high"], 0)
-    dots = "".join(f'<circle cx="{x(seed, 0)}" cy="7" r="2.2"/>' for seed in row["seeds"])
-    middle = "" if dots else f'<circle cx="{x(row["estimate"], 0)}" cy="7" r="3"/>'
+    places = [round(200 * (end - left) / (right - left), 1) for end in ends]
+    low, high, middle, *seeds = places[: len(points)]
+    edges = iter(places[len(points) :])
+    floor, ceiling = (
+        side if edge is None else next(edges) for edge, side in zip(claim.true_if, (0, 200), strict=True)
+    )
+    dots = "".join(f'<circle cx="{x}" cy="7" r="2.2"/>' for x in seeds)
+    dots = dots or f'<circle cx="{middle}" cy="7" r="3"/>'
     wide = max(ceiling - floor, 1)
     return (
         '<svg class="bn-bar" viewBox="0 0 200 14" width="200" height="14" aria-hidden="true">'
         f'<rect x="{floor}" y="1" width="{wide:.1f}" height="12" fill="#009e73" opacity="0.3"/>'
         f'<g fill="currentColor" stroke="currentColor"><path d="M{low} 7H{high}M{low} 3v8M{high} 3v8"/>'
-        f"{dots}{middle}</g></svg>"
+        f"{dots}</g></svg>"
     )

@@ -92,7 +92,7 @@ def _row(result: dict) -> str:
     numbers = "<br>".join(
         (f"{escape(row['setting'])}: " if row["setting"] else "")
         + f"{number(claim, row['estimate'], row['low'], row['high'])} "
-        + f"<small>{basis(row['kind'], row['n'])}</small> {bar(claim, row)}"
+        + f"<small>{basis(row)}</small> {bar(claim, row)}"
         for row in result["settings"]
     )
     said = f"<small>{flags(result)}</small><br>" if flags(result) else ""

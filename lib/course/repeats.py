@@ -6,7 +6,8 @@ compared by their digits.
 - An *exact* claim (identity, theorem, count) repeats when its verdict does and its digits are the same. The
   size of a rounding error is the processor's; that it stays inside the range is the claim.
 - A *measured* claim repeats when its verdict does, and each new estimate lies inside the stored interval
-  widened by a quarter of its width on each side. Half a percent of the estimate is always allowed.
+  widened by a quarter of its width on each side (factors on a logarithmic scale). Half a percent of the
+  estimate is always allowed.
 - A *timed* claim repeats when its verdict does.
 - A stored *close call*, and a setting of one, may move to the neighbouring word (supported, undecided, not
   supported), never across.
@@ -23,7 +24,7 @@ import pytest
 
 from bnlab.stats import Interval
 
-from .claims import CLAIM_MIME, as_html, as_text, claim_of, number, outcome
+from .claims import CLAIM_MIME, Claim, as_html, as_text, claim_of, number, outcome
 
 ORDER = ("supported", "undecided", "not supported")
 
@@ -43,7 +44,7 @@ def differs(stored: dict, new: dict) -> str | None:
         if claim.kind == "exact" and claim.unit != "error" and _shown(claim, old) != _shown(claim, now):
             numbers = f"{_shown(claim, now)}, stored {_shown(claim, old)}"
             return f"{claim.id}: {numbers}; an exact claim has the same digits"
-        if claim.kind == "measured" and not _inside(old, now["estimate"]):
+        if claim.kind == "measured" and not _inside(claim, old, now["estimate"]):
             return (
                 f"{claim.id}: {now['estimate']:.4g} is outside the widened interval of {_shown(claim, old)}"
             )
@@ -69,25 +70,26 @@ def edited(stored: dict, text: str, html: str) -> str | None:
     return None
 
 
-def half_widths(old: dict, now: dict) -> float:
+def half_widths(claim: Claim, old: dict, now: dict) -> float:
     """By how many half-widths of the stored interval an estimate moved."""
-    half = (old["high"] - old["low"]) / 2
-    moved = abs(now["estimate"] - old["estimate"])
-    return moved / half if half else (0.0 if moved == 0 else float("inf"))
+    low, high, before, after = claim.scaled(old["low"], old["high"], old["estimate"], now["estimate"])
+    moved = abs(after - before)
+    return 2 * moved / (high - low) if high > low else (0.0 if moved == 0 else float("inf"))
 
 
 def _same_word(old: str, new: str, close: bool) -> bool:
     return old == new or (close and abs(ORDER.index(old) - ORDER.index(new)) == 1)
 
 
-def _inside(old: dict, estimate: float) -> bool:
-    room = max((old["high"] - old["low"]) / 4, 0.005 * abs(old["estimate"]))
-    return (
-        bool(old["low"] - room <= estimate <= old["high"] + room) or estimate != estimate != old["estimate"]
-    )
+def _inside(claim: Claim, old: dict, estimate: float) -> bool:
+    if abs(estimate - old["estimate"]) <= 0.005 * abs(old["estimate"]):
+        return True
+    low, high, now = claim.scaled(old["low"], old["high"], estimate)
+    room = (high - low) / 4
+    return low - room <= now <= high + room
 
 
-def _shown(claim, row: dict) -> str:
+def _shown(claim: Claim, row: dict) -> str:
     return number(claim, row["estimate"], row["low"], row["high"])
 
 
@@ -139,7 +141,8 @@ def _note(path: Path | None, cell, stored: dict, new: dict) -> None:
     with open(path, "a", encoding="utf-8") as file:
         for name, (old, *_) in stored.items():
             now = new[name][0]
-            moves = [half_widths(*pair) for pair in zip(old["settings"], now["settings"], strict=True)]
+            pairs = zip(old["settings"], now["settings"], strict=True)
+            moves = [half_widths(claim_of(old), *pair) for pair in pairs]
             line = {"notebook": Path(str(cell.fspath)).stem, "claim": name, "kind": old["claim"]["kind"]}
             line |= {"stored": old["verdict"], "now": now["verdict"], "close_call": old["close_call"]}
             line |= {"half_widths": max(moves), "repeats": differs(old, now) is None}

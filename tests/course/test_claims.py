@@ -78,7 +78,7 @@ def test_a_claim_about_all_settings_is_mixed_where_they_disagree(words, word):
     ],
 )
 def test_an_interval_that_ends_near_an_edge_is_a_close_call(low, high, close):
-    assert CLAIM.is_close(low, high) is close
+    assert claims.Claim(**{**vars(CLAIM), "unit": ""}).is_close(low, high) is close
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,8 @@ def test_an_error_is_never_rounded_down(error):
         ((None, 2), "true if at most ×2"),
         ((0.5, 2), "true if between ×0.5 and ×2"),
         ((2, 2), "true if exactly ×2"),
+        ((1000, None), "true if at least ×1,000"),
+        ((None, 1e-10), "true if at most ×1e−10"),
     ],
 )
 def test_the_range_is_said(true_if, rule):
@@ -128,7 +130,7 @@ def test_settle_shows_the_verdict_its_rule_and_the_seeds(tmp_path, monkeypatch):
     (data,) = stored
     # Student's t: 3 -+ 4.303 * 0.5 / sqrt(3)
     assert data["text/plain"] == (
-        "Undecided (close call, settled after a look): it is twice as fast.\n"
+        "Undecided (settled after a look): it is twice as fast.\n"
         "×3.0 [1.8, 4.2] (95 % interval, 3 seeds)\nMeasured: ratio of steps; true if at least ×2."
     )
     result = data[claims.CLAIM_MIME]
@@ -162,8 +164,16 @@ def test_each_setting_has_its_own_line(tmp_path, monkeypatch):
 
 
 def test_what_it_rests_on_is_said():
-    assert claims.basis(largest_of([1, 2]).kind, 2) == "range, 2 seeds"
-    assert claims.basis(largest_of(1).kind, 1) == "one number, 1 seed"
+    rows = [claims.outcome(CLAIM, found)["settings"][0] for found in (largest_of([1, 2]), largest_of(3))]
+    assert [claims.basis(row) for row in rows] == ["range, 2 seeds", "one number, 1 seed"]
+    (row,) = claims.outcome(CLAIM, interval([3.0, 3.0, 3.0]))["settings"]
+    assert claims.basis(row) == "the same in all 3 seeds"
+
+
+def test_edges_of_factors_are_near_on_a_logarithmic_scale():
+    claim = claims.Claim(**{**AT_LEAST_TWO, "true_if": (None, 1)})
+    assert not claim.is_close(600, 36_000) and claim.is_close(1.1, 36_000)
+    assert not claims.Claim(**{**vars(claim), "unit": ""}).is_close(30_000, 36_000)
 
 
 def test_unknown_claims_and_impossible_intervals_are_refused(tmp_path, monkeypatch):

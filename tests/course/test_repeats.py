@@ -38,10 +38,10 @@ def kind(kind, unit="", true_if=(None, 1e-10)):
     ("new", "same"),
     [
         (STORED, True),
-        ((3.7, 3.2, 4.2), True),  # inside 2.5 - 0.25 to 3.5 + 0.25
-        ((3.8, 3.3, 4.3), False),
-        ((2.3, 2.2, 2.4), True),
-        ((2.2, 2.1, 2.3), False),
+        ((3.8, 3.3, 4.3), True),  # up to 3.5 * (3.5 / 2.5) ** 0.25 = 3.807
+        ((3.81, 3.3, 4.3), False),
+        ((2.3, 2.2, 2.4), True),  # down to 2.5 / (3.5 / 2.5) ** 0.25 = 2.298
+        ((2.29, 2.2, 2.4), False),
         ((2.4, 1.9, 2.9), False),  # another word, and the stored one was no close call
     ],
 )
@@ -87,8 +87,11 @@ def test_a_claim_settled_for_other_settings_or_changed_does_not_repeat():
 
 
 def test_moves_are_counted_in_half_widths():
-    stored, new = (result(ends)["settings"][0] for ends in (STORED, (3.25, 2.75, 3.75)))
-    assert repeats.half_widths(stored, new) == pytest.approx(0.5)
+    plain = kind("measured", "", (2, None))
+    stored, new = (result(ends, plain)["settings"][0] for ends in (STORED, (3.25, 2.75, 3.75)))
+    assert repeats.half_widths(plain, stored, new) == pytest.approx(0.5)
+    stored, new = (result(ends)["settings"][0] for ends in ((10, 1, 100), (100, 10, 1000)))
+    assert repeats.half_widths(CLAIM, stored, new) == pytest.approx(1)
 
 
 NOTEBOOK = """
