@@ -53,7 +53,8 @@ class Run:
     def plot(self, ax: Axes | None = None, *, label: str | None = None) -> Axes:
         """The mini-batch loss over the steps, on a log axis where it is positive throughout."""
         ax = axes(ax)
-        ax.plot(self.loss.numpy(), label=label)
+        shown = self.loss.masked_fill(self.loss.abs() > 1e100, torch.nan)  # a log axis overflows
+        ax.plot(shown.numpy(), label=label)
         if bool((self.loss[: self.diverged_at] > 0).all()):
             ax.set_yscale("log")
         if self.diverged_at is not None:

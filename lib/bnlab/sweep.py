@@ -1,5 +1,7 @@
 """Run one experiment over a grid of settings and seeds: in parallel, resumable, each result saved at once."""
 
+from __future__ import annotations
+
 import hashlib
 import inspect
 import itertools
@@ -13,11 +15,20 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import FunctionType, ModuleType
+from typing import TYPE_CHECKING
 
 import cloudpickle
 import joblib
+import pandas as pd
 import torch
 from tqdm import tqdm
+
+from .fit import rows_of_kind
+from .measure.drawing import axes
+from .stats import interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Experiment = Callable[..., "dict | list[dict]"]
 Settings = dict[str, "str | int | float | bool | None"]
@@ -33,13 +44,52 @@ class Failure:
     traceback: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sweep:
     """All runs of a sweep, in the order of the grid."""
 
     rows: list[dict]  # settings, seed and what the experiment returned; one row per dict it returned
     failures: list[Failure]
     seconds: float  # computing time of the runs behind `rows`, also of those taken from the store
+
+    def __repr__(self) -> str:
+        text = f"Sweep({len(self.rows)} rows, {self.seconds:.3g} s of computing"
+        if self.failures:
+            first = self.failures[0]
+            text += f"; {len(self.failures)} runs failed, the first:\n{first.settings}, seed {first.seed}: "
+            text += first.error.splitlines()[0][:200]
+        return f"{text})"
+
+    def frame(self, kind: str | None = None) -> pd.DataFrame:
+        """A tidy table of all rows, or of those of one `kind`, for experiments whose rows have one.
+
+        Its columns are the settings, `seed`, and what the experiment returned, in the experiment's units.
+        Raises ValueError for a kind that no row has.
+        """
+        return pd.DataFrame(self.rows) if kind is None else rows_of_kind(self.rows, kind)
+
+    def plot(
+        self, x: str, y: str, *, by: str | None = None, kind: str | None = None, ax: Axes | None = None
+    ) -> Axes:
+        """The mean of `y` over the seeds against `x`, with its 95 % interval, one curve per value of `by`.
+
+        Names are columns of `frame(kind)`. Several rows of one seed at one x, as of runs with other
+        settings, count by their mean. With a single seed there is no interval.
+        """
+        ax, frame = axes(ax), self.frame(kind)
+        for name, part in [(None, frame)] if by is None else frame.groupby(by, sort=False):
+            seeds = part.pivot_table(y, index="seed", columns=x, aggfunc="mean")
+            if len(seeds) > 1:
+                mean, low, high = interval(seeds.to_numpy())
+            else:
+                mean = low = high = seeds.to_numpy()[0]
+            (line,) = ax.plot(seeds.columns, mean, marker=".", label=None if by is None else f"{name}")
+            ax.fill_between(seeds.columns, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+        if by is not None:
+            ax.legend(title=by, frameon=False)
+        ax.set_xlabel(x)
+        ax.set_ylabel(y)
+        return ax
 
 
 def sweep(
@@ -86,7 +136,7 @@ def sweep(
         for key, outcome in _compute(experiment, todo, n_jobs):
             if isinstance(outcome, Failure):
                 failures.append(outcome)
-                _say(f"failed: {outcome.settings}, seed {outcome.seed}: {outcome.error}")
+                _report(f"failed: {outcome.settings}, seed {outcome.seed}: {outcome.error}")
             else:
                 done[key] = outcome
                 if archive is not None:
@@ -166,7 +216,7 @@ class Store:
             return None
         except (ValueError, KeyError, TypeError) as error:
             reason = f"{type(error).__name__}: {error}"
-        _say(f"{path} is damaged ({reason}); this run is computed again")
+        _report(f"{path} is damaged ({reason}); this run is computed again")
         return None
 
     def write(self, key: str, result: dict) -> None:
@@ -202,7 +252,7 @@ def _combinations(grid: Mapping[str, Sequence] | Iterable[Settings]) -> Iterator
 
 def _compute(
     experiment: Experiment, todo: Mapping[str, tuple[Settings, int]], n_jobs: int
-) -> Iterator[tuple[str, "dict | Failure"]]:
+) -> Iterator[tuple[str, dict | Failure]]:
     """Yield (key, outcome) as the runs finish."""
     # Small batches of tasks would return, and be saved, together: one run a task.
     parallel = joblib.Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
@@ -231,7 +281,7 @@ def _parcel(experiment: Experiment) -> bytes:
         cloudpickle.unregister_pickle_by_value(module)
 
 
-def _one_run(parcel: bytes, key: str, settings: Settings, seed: int) -> tuple[str, "dict | Failure"]:
+def _one_run(parcel: bytes, key: str, settings: Settings, seed: int) -> tuple[str, dict | Failure]:
     """One run on one thread, its exceptions caught; executed in a worker."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -260,5 +310,5 @@ def _digest(result: dict) -> str:
     return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     tqdm.write(text, file=sys.stderr)

@@ -1,17 +1,30 @@
 """The training loop against torch's own, and that looking at a run does not change it."""
 
-import copy
 import math
 from itertools import repeat
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
+from torch.utils.checkpoint import checkpoint
 
 import bnlab
 from bnlab import fit, observers
-from course import data
+
+
+def shuffled(x, y, batch_size, seed=0):
+    """A fixed list of mini-batches, longer than any run here."""
+    generator = torch.Generator().manual_seed(seed)
+    epochs = [torch.randperm(len(x), generator=generator).split(batch_size) for _ in range(10)]
+    return [(x[where], y[where]) for epoch in epochs for where in epoch]
+
+
+def regression(samples=30):
+    generator = torch.Generator().manual_seed(0)
+    x, matrix = (torch.randn(n, 10, generator=generator, dtype=torch.float64) for n in (samples, 10))
+    return x, x @ matrix.T
 
 
 def task(seed=0):
@@ -42,7 +55,7 @@ def momentum(parameters, lr):
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, momentum, torch.optim.Adam])
 def test_fit_is_the_textbook_loop(optimizer):
     ours, theirs = network(), network()
-    batches = data.batches(*task(), batch_size=16, seed=1)
+    batches = shuffled(*task(), batch_size=16, seed=1)
     run = fit(ours, batches, lr=0.1, steps=20, optimizer=optimizer)
     expected = by_hand(theirs, optimizer(theirs.parameters(), lr=0.1), batches, 20)
     assert run.loss.tolist() == expected
@@ -53,7 +66,7 @@ def test_fit_is_the_textbook_loop(optimizer):
 
 
 def test_the_criterion_can_be_chosen():
-    x, y = data.gaussian_regression(samples=30)
+    x, y = regression()
     net = nn.Linear(10, 10, dtype=torch.float64)
     first = mse_loss(net(x), y).item()
     assert fit(net, repeat((x, y)), lr=0.1, steps=1, criterion=mse_loss).loss.tolist() == [first]
@@ -66,7 +79,7 @@ def test_observers_see_every_step_before_its_update_and_their_rows_are_kept():
         seen.append((context.step, context.lr, context.loss(context.model).item()))
         return [{"answer": 42}] if context.step == 3 else None
 
-    run = fit(network(), data.batches(*task(), 16), lr=0.1, steps=5, observers=[look])
+    run = fit(network(), shuffled(*task(), 16), lr=0.1, steps=5, observers=[look])
     assert [(step, lr) for step, lr, _ in seen] == [(i, 0.1) for i in range(5)]
     assert [loss for *_, loss in seen] == run.loss.tolist()
     assert run.records == [{"step": 3, "answer": 42}]
@@ -75,7 +88,7 @@ def test_observers_see_every_step_before_its_update_and_their_rows_are_kept():
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, momentum])
 def test_a_probed_run_is_the_unprobed_run(optimizer):
     """Weights, running statistics, counters and losses, with dropout drawing from the random state."""
-    batches = data.batches(*task(), batch_size=16, seed=1)
+    batches = shuffled(*task(), batch_size=16, seed=1)
     nets, runs = [], []
     for watchers in ([], [observers.landscape([0.05, 0.1], every=2), observers.covariate_shift(every=3)]):
         net = network(dropout=0.3)
@@ -103,13 +116,13 @@ def test_context_update_is_the_real_update_with_momentum():
             context.update(context.model)
             predicted.append(context.model[0].weight.detach().clone())
 
-    fit(network(), data.batches(*task(), 16), lr=0.1, steps=6, optimizer=momentum, observers=[predict])
+    fit(network(), shuffled(*task(), 16), lr=0.1, steps=6, optimizer=momentum, observers=[predict])
     assert len(actual) == 5
     assert all(torch.equal(a, b) for a, b in zip(predicted, actual, strict=False))
 
 
 def test_divergence_is_recorded_and_stops_the_run():
-    x, y = data.gaussian_regression(samples=30)
+    x, y = regression()
     calls = []
     net = nn.Linear(10, 10, dtype=torch.float64)
     run = fit(
@@ -124,8 +137,91 @@ def test_frozen_parameters_stay():
     net = network()
     net[0].weight.requires_grad_(False)
     before = net[0].weight.clone()
-    fit(net, data.batches(*task(), 16), lr=0.1, steps=3, observers=[observers.landscape([0.1], every=1)])
+    fit(net, shuffled(*task(), 16), lr=0.1, steps=3, observers=[observers.landscape([0.1], every=1)])
     assert torch.equal(net[0].weight, before)
+
+
+def test_inside_autocast_the_weights_that_run_are_the_trained_ones():
+    x, y = task()
+    plain, cast = network(), network()
+    expected = fit(plain, repeat((x, y)), lr=0.5, steps=30).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        run = fit(cast, repeat((x, y)), lr=0.5, steps=30, observers=[observers.landscape([0.1], every=5)])
+    assert expected[-1] < 0.9 * expected[0]
+    torch.testing.assert_close(run.loss, expected, rtol=0.05, atol=0)
+    assert all(row["gradient_distance"] > 0 for row in run.records)
+
+
+def test_reentrant_checkpointing_trains():
+    class Saving(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return checkpoint(self.net, x.requires_grad_(), use_reentrant=True)
+
+    nets = [nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 3)) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    x, y = task()
+    plain, saving = (fit(net, repeat((x.clone(), y)), lr=0.5, steps=10) for net in (nets[0], Saving(nets[1])))
+    torch.testing.assert_close(plain.loss, saving.loss)
+
+
+def test_a_parameter_that_the_loss_does_not_use_is_not_decayed():
+    class Idle(nn.Linear):
+        def __init__(self):
+            super().__init__(5, 3)
+            self.idle = nn.Linear(2, 2)
+
+    net = Idle()
+    before, used = net.idle.weight.clone(), net.weight.clone()
+    decaying = lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, weight_decay=0.1)  # noqa: E731
+    fit(net, shuffled(*task(), 16), lr=0.1, steps=3, optimizer=decaying)
+    assert torch.equal(net.idle.weight, before) and not torch.equal(net.weight, used)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "got"),
+    [
+        (lambda p, y: cross_entropy(p, y).item(), "got float"),
+        (lambda p, y: cross_entropy(p, y, reduction="none"), r"got shape \(16,\)"),
+        (lambda p, y: cross_entropy(p.detach(), y), r"got shape \(\)"),
+    ],
+)
+def test_a_criterion_that_cannot_be_descended_is_named(criterion, got):
+    with pytest.raises(ValueError, match=f"criterion: expected one number that depends on .* {got}"):
+        fit(network(), shuffled(*task(), 16), lr=0.1, steps=1, criterion=criterion)
+
+
+# --- the result -----------------------------------------------------------------------------------------
+
+
+def test_a_run_shows_itself():
+    watch = [observers.landscape([0.05, 0.1], every=2), observers.covariate_shift(every=4)]
+    run = fit(network(), shuffled(*task(), 16), lr=0.1, steps=6, observers=watch)
+    first, last = run.loss[0].item(), run.loss[-1].item()
+    assert repr(run) == f"Run(6 steps: loss {first:.4g} to {last:.4g}; records: 6 landscape, 4 shift)"
+    frame = run.frame()
+    assert frame["step"].tolist() == list(range(6)) and frame["loss"].tolist() == run.loss.tolist()
+    shifts = run.frame("shift")
+    assert list(shifts) == ["step", "layer", "name", "l2", "cosine", "gradient_norm"]
+    assert shifts["step"].tolist() == [0, 0, 4, 4]
+    assert shifts["l2"].tolist() == [row["l2"] for row in run.records if row["kind"] == "shift"]
+    with pytest.raises(ValueError, match="kind: expected one of landscape, shift, got 'sharpness'"):
+        run.frame("sharpness")
+    ax = Figure().subplots()
+    assert run.plot(ax, label="lr 0.1") is ax and ax.get_yscale() == "log"
+    assert ax.lines[0].get_ydata().tolist() == run.loss.tolist() and ax.lines[0].get_label() == "lr 0.1"
+
+
+def test_a_diverged_run_says_where():
+    net = nn.Linear(10, 10, dtype=torch.float64)
+    run = fit(net, repeat(regression()), lr=1e3, steps=500, criterion=mse_loss)
+    assert f"diverged at step {run.diverged_at}; records: none" in repr(run)
+    ax = run.plot(Figure().subplots())
+    assert ax.lines[1].get_xdata()[0] == run.diverged_at and ax.texts[0].get_text() == "diverged"
+    assert run.frame()["loss"].isna().sum() == 500 - run.diverged_at - (not run.loss[run.diverged_at].isnan())
 
 
 @pytest.mark.parametrize(
@@ -138,14 +234,14 @@ def test_frozen_parameters_stay():
     ],
 )
 def test_bad_arguments_are_named(changed, message):
-    arguments = {"batches": data.batches(*task(), 16), "lr": 0.1, "steps": 3} | changed
+    arguments = {"batches": shuffled(*task(), 16), "lr": 0.1, "steps": 3} | changed
     with pytest.raises(ValueError, match=message):
         fit(network(), arguments.pop("batches"), **arguments)
 
 
 def test_a_model_without_parameters_is_refused():
     with pytest.raises(ValueError, match="requires_grad"):
-        fit(nn.Tanh(), data.batches(*task(), 16), lr=0.1, steps=1)
+        fit(nn.Tanh(), shuffled(*task(), 16), lr=0.1, steps=1)
 
 
 def test_landscape_of_a_parabola():

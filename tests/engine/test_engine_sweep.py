@@ -14,21 +14,25 @@ import time
 from pathlib import Path
 
 import joblib
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from matplotlib.figure import Figure
+from scipy import stats
 from torch import nn
 
 from bnlab import fit
 from bnlab.sweep import Store, code_of, run_key, sweep
-from course import data
 
 
 def training(width, lr, seed):
     """A small real training run, so that "the same numbers" means something."""
     torch.manual_seed(seed)
-    x, y = data.gaussian_regression(samples=200, seed=seed)
+    x = torch.randn(1280, 10, dtype=torch.float64)
+    batches = zip(x.split(32), (x @ torch.randn(10, 10, dtype=torch.float64)).split(32), strict=True)
     net = nn.Sequential(nn.Linear(10, width), nn.Tanh(), nn.Linear(width, 10)).double()
-    run = fit(net, data.batches(x, y, 32, seed), lr=lr, steps=40, criterion=nn.functional.mse_loss)
+    run = fit(net, batches, lr=lr, steps=40, criterion=nn.functional.mse_loss)
     return {"loss": run.loss[-1], "threads": torch.get_num_threads(), "diverged_at": run.diverged_at}
 
 
@@ -312,6 +316,44 @@ def test_the_key_follows_settings_seed_and_captured_values():
     keys = {run_key("code", settings, seed) for settings in ({"a": 1}, {"a": 2}, {"b": 1}) for seed in (0, 1)}
     assert len(keys) == 6
     assert run_key("code", {"a": 1, "b": 2}, 0) == run_key("code", {"b": 2, "a": 1}, 0)
+
+
+# --- the result -----------------------------------------------------------------------------------------
+
+
+def noisy_square(a, seed):
+    if (a, seed) == (3, 1):
+        raise ZeroDivisionError("no inverse\nof this")
+    return [{"kind": "value", "value": a * a + seed}, {"kind": "end", "last": -1.0}]
+
+
+def test_a_sweep_shows_itself_and_names_its_failures():
+    result = sweep(noisy_square, {"a": [1, 2, 3]}, [0, 1], n_jobs=1)
+    lines = repr(result).splitlines()
+    assert lines[0].startswith("Sweep(10 rows, ") and lines[0].endswith("; 1 runs failed, the first:")
+    assert lines[1:] == ["{'a': 3}, seed 1: ZeroDivisionError: no inverse)"]
+    assert result.frame().equals(pd.DataFrame(result.rows))
+    values = result.frame("value")
+    assert list(values) == ["a", "seed", "value"] and values["value"].tolist() == [1, 4, 9, 2, 5]
+    with pytest.raises(ValueError, match="kind: expected one of end, value, got 'loss'"):
+        result.frame("loss")
+
+
+def test_a_sweep_draws_means_over_seeds_with_their_intervals():
+    def line(a, slope, seed):
+        return {"value": slope * a + seed**2}
+
+    result = sweep(line, {"slope": [1, -1], "a": [1, 2]}, [0, 1, 2], n_jobs=1)
+    ax = Figure().subplots()
+    assert result.plot("a", "value", by="slope", ax=ax) is ax
+    for drawn, band, slope in zip(ax.lines, ax.collections, (1, -1), strict=True):
+        assert drawn.get_label() == str(slope) and drawn.get_xdata().tolist() == [1, 2]
+        np.testing.assert_allclose(drawn.get_ydata(), [slope + 5 / 3, 2 * slope + 5 / 3])
+        low, high = stats.ttest_1samp([slope + s**2 for s in (0, 1, 2)], 0).confidence_interval(0.95)
+        y = band.get_paths()[0].vertices[:, 1]
+        assert abs(y - low).min() < 1e-9 and abs(y - high).min() < 1e-9
+    one = sweep(line, {"slope": [1], "a": [1, 2]}, [3], n_jobs=1).plot("a", "value", ax=Figure().subplots())
+    assert one.lines[0].get_ydata().tolist() == [10, 11] and one.get_legend() is None
 
 
 # --- bad input ------------------------------------------------------------------------------------------

@@ -101,3 +101,7 @@ def test_only_selected_layers():
 def test_bad_input():
     with pytest.raises(ValueError, match="every: expected an integer of at least 1"):
         observers.curvature(every=0)
+    with pytest.raises(TypeError, match="positional argument"):
+        observers.landscape([0.1], 20)
+    with pytest.raises(ValueError, match="model must be the network in training"):
+        run(network(), [lambda context: context.update(network())])

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from torch.nn import functional as F
 
@@ -82,3 +83,28 @@ def test_bad_input():
         saturation(Z, torch.tanh, threshold=1.0)
     with pytest.raises(ValueError, match="activation: expected an element-by-element function"):
         saturation(Z, lambda z: z.sum(1))
+    with pytest.raises(TypeError, match="pre_activation: expected a tensor, got tuple"):
+        saturation((Z, Z), torch.tanh)
+    with pytest.raises(ValueError, match="channel_dim=3"):
+        saturation(Z, torch.tanh, channel_dim=3)
+
+
+def test_tokens_have_their_units_last():
+    tokens = Z.view(3, 4, 4)
+    assert (
+        saturation(tokens, torch.tanh, channel_dim=-1).slope.tolist()
+        == saturation(Z, torch.tanh).slope.tolist()
+    )
+    assert saturation(tokens, torch.tanh).slope.shape == (4,)
+
+
+def test_the_result_shows_itself():
+    state = saturation(Z, torch.sigmoid)
+    assert repr(state).startswith(f"Saturation(4 units: {100 * state.share:.1f}% of the inputs saturated")
+    frame = state.frame()
+    assert list(frame) == ["unit", "slope", "saturated"] and frame["slope"].tolist() == state.slope.tolist()
+    ax = Figure().subplots()
+    assert state.plot(ax, label="trained") is ax
+    line = ax.lines[0]
+    assert line.get_ydata().tolist() == sorted(100 * state.saturated, reverse=True)
+    assert line.get_xdata().tolist() == [12.5, 37.5, 62.5, 87.5] and line.get_label() == "trained"

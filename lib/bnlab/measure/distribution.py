@@ -153,8 +153,8 @@ class ActivationTrack:
         if not records:
             raise ValueError("nothing is recorded yet; call record(step) first")
         names = (*MOMENTS, "percentiles")
-        stacked = (np.stack([getattr(record, name) for record in records]) for name in names)
-        return Distribution(*stacked, steps=np.array(self.steps))
+        stacked = {name: np.stack([getattr(record, name) for record in records]) for name in names}
+        return Distribution(**stacked, steps=np.array(self.steps))
 
     def __repr__(self) -> str:
         names = list(self._records)
