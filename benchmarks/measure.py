@@ -31,9 +31,8 @@ from scipy.stats import binom
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bnlab import BatchNorm, fit, internal_covariate_shift, probe, sharpness, slice2d
+from bnlab import BatchNorm, fit, hessian, internal_covariate_shift, probe, sharpness, slice2d
 from bnlab.measure import observers
-from bnlab.measure.curvature import _Hessian
 from course import models
 
 README = Path(__file__).with_name("README.md")
@@ -164,16 +163,13 @@ def shifts() -> str:
 
 
 def ours(net: nn.Module, x: Tensor, y: Tensor) -> Callable:
-    hessian = _Hessian(net, lambda net: F.cross_entropy(net(x), y))
+    operator = hessian(net, lambda net: F.cross_entropy(net(x), y))
 
     @functools.cache
     def stored(v: Tensor) -> np.ndarray:
-        found = np.empty(len(v), hessian.dtype)
-        for to, piece in zip(hessian.pieces(found), pieces(v, net), strict=True):
-            to.copy_(piece)
-        return found
+        return operator.vector(pieces(v, net))
 
-    return lambda v: hessian.pieces(hessian.matvec(stored(v)))
+    return lambda v: operator.tensors(operator.matvec(stored(v)))
 
 
 def by_pyhessian(net: nn.Module, x: Tensor, y: Tensor) -> Callable:

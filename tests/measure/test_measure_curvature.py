@@ -180,12 +180,14 @@ def test_same_seed_same_numbers_and_no_trace():
     assert same(before, state(net))
 
 
-def test_runs_the_model_once():
+def test_runs_the_model_once_and_once_for_the_check():
     net, loss = noisy_net(), noisy_loss()
     calls = []
     net.register_forward_hook(lambda *_: calls.append(1))
-    result = sharpness(net, loss, k=2)
-    assert len(calls) == 1 and result.products > 2
+    assert sharpness(net, loss, k=2, check=False).products > 2
+    assert len(calls) == 1
+    sharpness(net, loss, k=2)
+    assert len(calls) == 3
 
 
 def test_on_every_device(device):

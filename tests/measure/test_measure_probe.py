@@ -128,7 +128,7 @@ def test_leaves_no_trace_when_the_loss_raises(fails_at):
 
 
 def test_counts_its_passes():
-    """k + 1 forward and backward passes for k step sizes, and no more."""
+    """k + 1 forward and backward passes for k step sizes, one forward pass for the check, and no more."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3))
     passes = {"forward": 0, "backward": 0}
@@ -143,7 +143,9 @@ def test_counts_its_passes():
     for layer in net:
         layer.register_forward_hook(count_forward)
     probe(net, noisy_loss(), [0.1, 0.1, 0.0, -3.0])
-    assert passes == {"forward": 5 * 3, "backward": 5 * 3}
+    assert passes == {"forward": 6 * 3, "backward": 5 * 3}
+    probe(net, noisy_loss(), [0.1, 0.1, 0.0, -3.0], check=False)
+    assert passes == {"forward": 11 * 3, "backward": 10 * 3}
 
 
 def test_gradient_is_the_one_backward_gives():

@@ -9,7 +9,7 @@ import torch
 from measure_cases import Point, Tied, noisy_loss, noisy_net, quadratic, same, state
 from torch import nn
 
-from bnlab.measure.landscape import random_direction, slice1d, slice2d
+from bnlab.measure.slices import random_direction, slice1d, slice2d
 
 
 def test_quadratic_closed_form():
@@ -72,7 +72,9 @@ def test_one_forward_pass_per_point_and_no_gradients():
     outputs = []
     net.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     slice2d(net, noisy_loss(), [0.0, 0.1, 0.2], [0.0, 0.1])
-    assert len(outputs) == 6 and not any(output.requires_grad for output in outputs)
+    assert len(outputs) == 7 and not any(output.requires_grad for output in outputs)  # one for the check
+    slice2d(net, noisy_loss(), [0.0, 0.1, 0.2], [0.0, 0.1], check=False)
+    assert len(outputs) == 13
 
 
 def test_directions_are_normalized_filter_by_filter():

@@ -21,6 +21,11 @@ def axes(ax: Axes | None) -> Axes:
     return pyplot.subplots(figsize=(5, 3.5), layout="constrained")[1]
 
 
+def number(value: float) -> str:
+    """A number in a sentence: three digits, and a minus sign that is one."""
+    return f"{value:.3g}".replace("-", "−")
+
+
 def reference(ax: Axes, value: float, label: str) -> None:
     """A dashed horizontal line at `value`, with its label at the right end."""
     ax.axhline(value, color="0.4", linewidth=1, linestyle="--")
@@ -32,6 +37,21 @@ def reference(ax: Axes, value: float, label: str) -> None:
         textcoords="offset points",
         ha="right",
         va="bottom",
+        color="0.3",
+        fontsize="small",
+    )
+
+
+def mark(ax: Axes, value: float, label: str) -> None:
+    """A dashed vertical line at `value`, with its label at the top."""
+    ax.axvline(value, color="0.4", linewidth=1, linestyle="--")
+    ax.annotate(
+        label,
+        (value, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(3, -3),
+        textcoords="offset points",
+        va="top",
         color="0.3",
         fontsize="small",
     )

@@ -83,6 +83,7 @@ class Snapshot(ForwardState):
 
     def restore(self) -> None:
         """Put everything back."""
+        torch.clear_autocast_cache()  # inside torch.autocast it may hold copies of moved weights
         self.rewind()
         _restore_tables(self._parameter_tables)
         _put_back(self._parameters)
@@ -131,7 +132,9 @@ def frozen(model: nn.Module) -> Iterator[Snapshot]:
         (0, True, [1.0, 1.0, 1.0])
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+        kind = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        hint = "; call it to make one" if callable(model) else ""
+        raise TypeError(f"model: expected a torch.nn.Module, got {kind}{hint}")
     snapshot = Snapshot(model)
     optimizers: dict[Optimizer, tuple[dict, list[dict]]] = {}
 
