@@ -4,6 +4,7 @@ Python there is a stand-in: its `-m venv` makes an environment in no time out of
 runs the tests, and its pip only writes down that it was called.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -39,6 +40,11 @@ def outside_make() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
 
 
+def short(page: str) -> str:
+    title = next(line for line in page.splitlines() if line.startswith("# "))
+    return f"{title}\n\nWhat stands on this page is left out, since only its building is tested.\n"
+
+
 class Checkout:
     """A copy of the project, and what its Makefile does."""
 
@@ -59,6 +65,17 @@ class Checkout:
         self.python = folder.parent / "python-for-tests"
         self.python.write_text(PYTHON.format(here=HERE, root=folder))
         self.python.chmod(0o755)
+
+    def keep_titles_only(self) -> None:
+        """Leave one sentence below the title of every page: such a book is built in a quarter of the time."""
+        for path in (self.folder / "chapters").iterdir():
+            if path.suffix == ".ipynb":
+                notebook = json.loads(path.read_text(encoding="utf-8"))
+                title = notebook["cells"][0]
+                title["source"] = short("".join(title["source"]))
+                path.write_text(json.dumps(notebook | {"cells": [title]}), encoding="utf-8")
+            elif path.suffix == ".md":
+                path.write_text(short(path.read_text(encoding="utf-8")), encoding="utf-8")
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
         if not any(argument.startswith("PYTHON=") for argument in arguments):

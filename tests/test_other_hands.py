@@ -5,6 +5,7 @@ and keeps an environment, not pip.
 """
 
 import os
+import re
 import shutil
 import signal
 import stat
@@ -169,6 +170,7 @@ def test_a_missing_program_or_page_is_one_sentence(checkout, tmp_path, tool, the
 
 def test_the_book_is_built_here_again_after_an_interruption_and_by_two_at_once(checkout):
     """One test, since each build takes its seconds."""
+    checkout.keep_titles_only()
     page = checkout.folder / "_build/html/index.html"
     earlier = page.with_name("a page of an earlier book.html")
     earlier.parent.mkdir(parents=True)
@@ -202,8 +204,8 @@ def test_a_checkout_that_nobody_may_write_can_be_used(checkout):
         import torch, bnlab
         from course import recordings
         columns, manifest = recordings.load("recordings/deep-linear")
-        images, labels = data.fashion_mnist("test", n=8)
-        net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(28 * 28, 10))
+        images, labels = torch.randn(8, 784), torch.arange(8)
+        net = torch.nn.Linear(784, 10)
         bnlab.probe(net, lambda net: torch.nn.functional.cross_entropy(net(images), labels), step_sizes=[0.1])
         print(bnlab.__file__)
     """
@@ -229,3 +231,82 @@ def test_a_checkout_that_nobody_may_write_can_be_used(checkout):
     assert used.stdout.strip() == str(checkout.folder / "lib/bnlab/__init__.py")
     assert sorted(checkout.folder.rglob("*")) == before
     assert "cannot be written" in said(refused)
+
+
+# Here the commands of the parts only say that they ran, and fail where a test asks for it.
+SAYS = """case "$*" in
+*tools/build_book.py | *tools/lint_notebooks.py* | "-m ruff"* | "-m mypy"* | "-m coverage"* | "-m pytest"*)
+    echo "ran $*"
+    case "$*" in ${FAILS-}) exit 1 ;; esac
+    exit 0 ;;
+esac
+"""
+LIKE_MAKE_381 = ("SHELL=/bin/sh", ".SHELLFLAGS=-c")  # which does not know .SHELLFLAGS
+COMMANDS = {  # the name of each part, and what only its command holds
+    "checks": "*mypy",
+    "book": "*build_book.py",
+    "unit tests": "*not browser*",
+    "doctests": "*--doctest-modules*",
+    "coverage": "*report*",
+    "notebooks": "*--nbval-lax*",
+    "browser": "*-m browser tests*",
+}
+
+
+@pytest.fixture(scope="module")
+def speaking(tmp_path_factory):
+    """A copy in which the parts of `make test` only say what they would run."""
+    checkout = Checkout(tmp_path_factory.mktemp("speaking") / "project")
+    first = "unset COVERAGE_PROCESS_CONFIG"
+    script = checkout.python.read_text()
+    assert script.count(first) == 1
+    checkout.python.write_text(script.replace(first, SAYS + first))
+    assert checkout.make("env").returncode == 0
+    (checkout.folder / ".venv/bin/codespell").write_text("#!/bin/sh\necho ran codespell\n")
+    return checkout
+
+
+def table(out: str) -> dict[str, str]:
+    """Each part's result, from the summary at the end."""
+    summary = re.split(r"^part +seconds +result$", out, flags=re.MULTILINE)[1]
+    return dict(re.findall(r"^(\S.*?) +\d+  (.+)$", summary, re.MULTILINE))
+
+
+@pytest.mark.parametrize("options", [(), LIKE_MAKE_381], ids=["this make", "make 3.81"])
+def test_all_parts_of_make_test_run_and_are_summed_up(speaking, options):
+    done = speaking.make(*options, "test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.match(r"7 parts, about \d+ minutes on two idle cores", done.stdout)
+    assert table(done.stdout) == dict.fromkeys(COMMANDS, "passed")
+
+
+@pytest.mark.parametrize("options", [(), LIKE_MAKE_381], ids=["this make", "make 3.81"])
+@pytest.mark.parametrize("part", COMMANDS)
+def test_a_part_that_fails_stops_no_other_and_fails_make_test(speaking, part, options):
+    done = speaking.make(*options, "test", FAILS=COMMANDS[part])
+    assert done.returncode != 0
+    left_out = {"browser": "left out"} if part == "book" else {}  # an old book is not tested
+    assert table(done.stdout) == dict.fromkeys(COMMANDS, "passed") | {part: "FAILED"} | left_out
+    assert f"make: not passed: {', '.join([part, *left_out])}" in done.stderr
+
+
+@pytest.mark.parametrize("options", [(), LIKE_MAKE_381], ids=["this make", "make 3.81"])
+@pytest.mark.parametrize("fails", ["-m ruff check*", "*lint_notebooks*", "*mypy"])
+def test_the_first_check_that_fails_fails_make_check(speaking, fails, options):
+    done = speaking.make(*options, "check", FAILS=fails)
+    assert done.returncode != 0 and table(done.stdout) == {"checks": "FAILED"}
+    assert ("ran codespell" in done.stdout) == (fails != "-m ruff check*")
+
+
+@pytest.mark.parametrize("options", [(), LIKE_MAKE_381], ids=["this make", "make 3.81"])
+def test_a_book_that_is_not_built_fails_make_and_shows_the_warnings(checkout, options):
+    assert checkout.make("env").returncode == 0
+    builder = checkout.folder / ".venv/bin/jupyter-book"
+    builder.write_text("#!/bin/sh\necho WARNING: no such page\nexit 1\n")
+    earlier = checkout.folder / "_build/html/index.html"
+    earlier.parent.mkdir(parents=True)
+    earlier.touch()
+    done = checkout.make(*options, "book")
+    assert done.returncode != 0 and earlier.exists()
+    assert "WARNING: no such page" in done.stdout and "the book was not built" in done.stderr
+    assert "The book:" not in done.stdout
