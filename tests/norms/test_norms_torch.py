@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 import bnlab
-from bnlab.norms import kernels
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
@@ -519,11 +518,6 @@ def test_copies_and_pickles(tmp_path):
     torch.save(layer, tmp_path / "layer.pt")
     for twin in (copy.deepcopy(layer), torch.load(tmp_path / "layer.pt", weights_only=False)):
         assert torch.equal(twin.eval()(x), copy.deepcopy(layer).eval()(x))
-
-
-def test_the_large_shapes_are_above_the_slice_size():
-    large = [shape for name, (_, _, shape) in LAYERS.items() if "slice" in name]
-    assert len(large) == 5 and all(torch.Size(shape).numel() > kernels._SLICE for shape in large)
 
 
 def test_no_warnings_in_ordinary_use():

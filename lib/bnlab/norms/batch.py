@@ -11,34 +11,22 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from .functional import batch_layout
-from .kernels import lp_normalize, normalize, statistics_dtype
+from .layer import Layer, check_input
+from .lp import lp_normalize
+from .normalize import normalize, statistics_dtype
 
 
-def check_input(layer: nn.Module, x: Tensor) -> None:
-    """Raise unless x is floating point and the layer's parameters and buffers fit its dtype."""
-    name = type(layer).__name__
-    if not x.is_floating_point():
-        raise NotImplementedError(f"{name} needs floating-point input, got {x.dtype}; use x.float()")
-    fitting = (x.dtype, statistics_dtype(x))
-    for t in (*layer._parameters.values(), *layer._buffers.values()):
-        if t is not None and t.dtype not in fitting and t.is_floating_point():
-            raise RuntimeError(
-                f"{name} holds {t.dtype}, but the input is {x.dtype}: mixed dtypes are not supported; "
-                f"use layer.to({x.dtype}) or convert the input"
-            )
+class ChannelNorm(Layer, _NormBase):
+    """What the layers with one weight, one bias and one pair of running statistics per channel share.
 
-
-class ChannelNorm(nn.Module):
-    """What the layers with one weight, one bias and one pair of running statistics per channel share."""
+    Parameters, buffers and their names are torch's. What a layer computes is written here.
+    """
 
     spread = "running_var"  # the buffer that holds the running measure of spread
-    _version = 2  # of the state_dict, as in PyTorch: 2 added num_batches_tracked
-
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
     running_mean: Tensor  # this and the next are None where nothing is tracked
     num_batches_tracked: Tensor
 
@@ -54,50 +42,9 @@ class ChannelNorm(nn.Module):
         *,
         bias: bool = True,
     ) -> None:
-        super().__init__()
-        self.num_features = num_features
-        self.eps = eps
-        self.momentum = momentum
-        self.affine = affine
-        self.track_running_stats = track_running_stats
-
-        def channels():
-            return torch.empty(num_features, device=device, dtype=dtype)
-
-        self.register_parameter("weight", nn.Parameter(channels()) if affine else None)
-        self.register_parameter("bias", nn.Parameter(channels()) if affine and bias else None)
-        tracked = track_running_stats
-        self.register_buffer("running_mean", channels() if tracked else None)
-        self.register_buffer(self.spread, channels() if tracked else None)
-        count = torch.tensor(0, dtype=torch.long, device=device) if tracked else None
-        self.register_buffer("num_batches_tracked", count)
-        self.reset_parameters()
-
-    def reset_running_stats(self) -> None:
-        """Forget the running statistics: mean 0, spread 1, no batches seen."""
-        if self.track_running_stats:
-            self.running_mean.zero_()
-            getattr(self, self.spread).fill_(1)
-            self.num_batches_tracked.zero_()
-
-    def reset_parameters(self) -> None:
-        """Set the weight to 1 and the bias to 0, and forget the running statistics."""
-        self.reset_running_stats()
-        if self.weight is not None:
-            nn.init.ones_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest) -> None:
-        if (local_metadata.get("version") or 1) < 2 and self.track_running_stats:
-            state_dict.setdefault(prefix + "num_batches_tracked", self.num_batches_tracked)
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
-        )
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)  # type: ignore[arg-type]
+        if not bias:
+            self.register_parameter("bias", None)
 
     def _check(self, x: Tensor, ranks: range) -> None:
         if x.dim() not in ranks:
@@ -110,6 +57,10 @@ class ChannelNorm(nn.Module):
             )
         check_input(self, x)
 
+    def _per_channel(self, shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
+        """Weight and bias in a shape that broadcasts over the input."""
+        return tuple(None if t is None else t.view(shape) for t in (self.weight, self.bias))  # type: ignore[return-value]
+
     def _fixed(self, x: Tensor, scale: Tensor) -> Tensor:
         """Normalize with the running mean and the given scale, both constants of the batch."""
         dtype, shape = statistics_dtype(x), batch_layout(x)[1]
@@ -121,19 +72,21 @@ class ChannelNorm(nn.Module):
         """Count the batch, and let it into the running statistics unless it is empty."""
         self.num_batches_tracked.add_(1)
         if not empty:
-            momentum = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            momentum = 1 / self.num_batches_tracked.double() if self.momentum is None else self.momentum
             self._move(mean, spread, momentum)
 
-    def _move(self, mean: Tensor, spread: Tensor, momentum: float) -> None:
+    def _move(self, mean: Tensor, spread: Tensor, momentum: float | Tensor) -> None:
         """Move the running statistics towards those of a batch."""
         for running, new in ((self.running_mean, mean), (getattr(self, self.spread), spread)):
+            new = new.detach().view(-1)
+            weight = momentum.to(new.dtype) if isinstance(momentum, Tensor) else momentum
             if running.dtype == new.dtype:
-                running.lerp_(new.view(-1), momentum)
+                running.lerp_(new, weight)
             else:
-                running.copy_(running.to(new.dtype).lerp(new.view(-1), momentum))
+                running.copy_(running.to(new.dtype).lerp(new, weight))
 
 
-class BatchNorm(ChannelNorm):
+class BatchNorm(ChannelNorm, _BatchNorm):
     r"""Batch normalization of each channel over the batch and all positions, [1] Alg. 1 and 2.
 
     .. math:: y = \gamma\,\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
@@ -192,9 +145,9 @@ class BatchNorm(ChannelNorm):
 
     def _normalize(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The output, and the mean and unbiased variance of each channel."""
-        correction = bessel(x, len(x))
+        correction = bessel(x, x.size(0))
         dims, shape = batch_layout(x)
-        y, mean, var = normalize(x, self.weight, self.bias, shape, dims, self.eps)
+        y, mean, var = normalize(x, *self._per_channel(shape), dims, self.eps)
         return y, mean, var * correction
 
 
@@ -240,14 +193,13 @@ class GhostBatchNorm(BatchNorm):
         if whole < 1 or not equal:
             return super()._normalize(x)
         dims, shape = batch_layout(x)
+        inside, parameters = tuple([d + 1 for d in dims]), self._per_channel((1, *shape))
         outputs, means, unbiased = [], [], []
         for part, size in ((x[:equal], self.ghost_size), (x[equal:], self.ghost_size + rest)):
             if len(part):
                 ghosts = part.unflatten(0, (-1, size))
                 correction = bessel(x, size)
-                y, mean, var = normalize(
-                    ghosts, self.weight, self.bias, (1, *shape), tuple(d + 1 for d in dims), self.eps
-                )
+                y, mean, var = normalize(ghosts, *parameters, inside, self.eps)
                 outputs.append(y.flatten(0, 1))
                 means.append(mean.flatten(1))
                 unbiased.append(var.flatten(1) * correction)
@@ -331,7 +283,7 @@ class NoisyBatchNorm(BatchNorm):
         return torch.addcmul(m, s, y)
 
 
-class LpBatchNorm(ChannelNorm):
+class LpBatchNorm(ChannelNorm, _BatchNorm):
     r"""Batch normalization with an l_p norm in place of the standard deviation, [2] §3.3.
 
     .. math:: y = \gamma\,\frac{x - \mu}{r_p + \epsilon} + \beta, \qquad
@@ -372,6 +324,13 @@ class LpBatchNorm(ChannelNorm):
             raise ValueError(f"p must be at least 1 (or infinity) for an l_p norm, got {p}")
         super().__init__(num_features, *args, **kwargs)
         self.p = p
+        names = {"running_var": self.spread}  # a norm in its place
+        self._buffers = {names.get(name, name): t for name, t in self._buffers.items()}
+
+    def reset_running_stats(self) -> None:
+        for name, t in self._buffers.items():
+            if t is not None:
+                t.fill_(name in ("running_var", self.spread))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, p={self.p}"
@@ -380,7 +339,7 @@ class LpBatchNorm(ChannelNorm):
         self._check(x, range(2, 6))
         if not self.training and self.running_mean is not None:
             return self._fixed(x, (self.running_norm.to(statistics_dtype(x)) + self.eps).reciprocal())
-        bessel(x, len(x))  # one value per channel is an error
+        bessel(x, x.size(0))  # one value per channel is an error
         y, mean, norm = lp_normalize(x, self.weight, self.bias, self.p, self.eps)
         if self.training and self.track_running_stats:
             self._track(mean, norm, empty=not x.numel())
@@ -391,7 +350,7 @@ def bessel(x: Tensor, samples: int) -> float:
     """m / (m - 1), with m the values per channel in a batch of `samples` samples like those of x."""
     count = samples * math.prod(x.shape[2:])
     if count == 1:
-        part = "" if samples == len(x) else f" in ghost batches of {samples}"
+        part = "" if samples == x.size(0) else f" in ghost batches of {samples}"
         raise ValueError(
             f"Expected more than 1 value per channel when training, got input size {list(x.shape)}{part}"
         )

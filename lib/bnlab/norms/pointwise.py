@@ -5,44 +5,36 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .batch import check_input
 from .functional import batch_layout
-from .kernels import slices
+from .layer import Layer, check_input
 
 
 class _ScaledELU(torch.autograd.Function):
     """scale * (x if x > 0 else alpha (e^x - 1)). The output is all that backward needs if alpha >= 0."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, x, alpha, scale):
-        ctx.alpha, ctx.scale = alpha, scale
-        y = torch.empty_like(x)
-        for part, out in slices(x, y):
-            torch.clamp(part, max=0, out=out).expm1_().mul_(scale * alpha).add_(
-                part.clamp(min=0), alpha=scale
-            )
-        ctx.save_for_backward(y if alpha >= 0 else x)
-        return y
+    def forward(x, alpha, scale):
+        return x.clamp(max=0).expm1_().mul_(scale * alpha).add_(x.clamp(min=0), alpha=scale)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, ctx.alpha, ctx.scale = inputs
+        ctx.save_for_backward(output if ctx.alpha >= 0 else x)
 
     @staticmethod
     def backward(ctx, grad):
+        """The slope is scale * alpha e^min(x, 0), and for positive x what lacks to scale."""
         (saved,) = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return grad * _ScaledELU.slope(saved, ctx.alpha, ctx.scale), None, None
-        dx = torch.empty_like(grad)
-        for part, g, out in slices(saved, grad, dx):
-            torch.mul(g, _ScaledELU.slope(part, ctx.alpha, ctx.scale), out=out)
-        return dx, None, None
-
-    @staticmethod
-    def slope(saved, alpha, scale):
-        """scale * alpha e^min(x, 0), and for positive x what lacks to scale. (torch.where is slower.)"""
-        low = saved.clamp(max=0)
-        slope = low.add_(scale * alpha) if alpha >= 0 else low.exp() * (scale * alpha)
-        return slope if alpha == 1 else slope.add_(saved.sign().clamp_(min=0), alpha=scale - scale * alpha)
+        low, level = saved.clamp(max=0), ctx.scale * ctx.alpha
+        slope = low + level if ctx.alpha >= 0 else low.exp() * level
+        if ctx.alpha != 1:
+            slope = slope + saved.sign().clamp_(min=0) * (ctx.scale - level)
+        return grad * slope, None, None
 
 
-class ELU(nn.Module):
+class ELU(Layer):
     r"""Exponential linear unit: the identity above zero, a curve that levels off at -alpha below.
 
     .. math:: f(x) = x \;\text{if}\; x > 0 \;\text{else}\; \alpha\,(e^x - 1)
@@ -77,7 +69,7 @@ class ELU(nn.Module):
         return f"alpha={self.alpha}{', inplace=True' if self.inplace else ''}"
 
 
-class SELU(nn.Module):
+class SELU(Layer):
     r"""Scaled exponential linear unit.
 
     .. math:: f(x) = \lambda\,(x \;\text{if}\; x > 0 \;\text{else}\; \alpha\,(e^x - 1))
@@ -113,7 +105,7 @@ class SELU(nn.Module):
         return "inplace=True" if self.inplace else ""
 
 
-class DynamicTanh(nn.Module):
+class DynamicTanh(Layer):
     r"""Dynamic tanh (DyT): a learned squashing in place of a normalization.
 
     .. math:: y = \gamma\,\tanh(\alpha x) + \beta

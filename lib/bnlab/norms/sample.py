@@ -9,51 +9,36 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
-from .batch import ChannelNorm, check_input
-from .kernels import normalize, normalize_rows, statistics_dtype
+from .batch import ChannelNorm
+from .functional import batch_layout
+from .layer import Layer, check_input
+from .normalize import normalize, statistics_dtype
 
 
-class _TrailingNorm(nn.Module):
-    """What LayerNorm and RMSNorm share: the trailing dimensions, and a weight for each value in them."""
-
-    weight: nn.Parameter | None
-
-    def __init__(
-        self,
-        normalized_shape: int | Sequence[int],
-        eps: float | None,
-        elementwise_affine: bool,
-        device,
-        dtype,
-    ) -> None:
-        super().__init__()
-        self.normalized_shape = (
-            (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+def _normalize_rows(
+    layer: nn.LayerNorm | nn.RMSNorm, x: Tensor, eps: float | None, subtract_mean: bool
+) -> Tensor:
+    """Each slice of the layer's `normalized_shape` is one set, and has a weight for each of its values."""
+    trailing = len(layer.normalized_shape)
+    if not trailing or x.shape[-trailing:] != tuple(layer.normalized_shape):
+        raise RuntimeError(
+            f"normalized_shape is {list(layer.normalized_shape)}: expected input that ends in these "
+            f"sizes (at least one), got input size {list(x.shape)}"
         )
-        self.eps = eps
-        self.elementwise_affine = elementwise_affine
-        weight = torch.ones(self.normalized_shape, device=device, dtype=dtype) if elementwise_affine else None
-        self.register_parameter("weight", None if weight is None else nn.Parameter(weight))
-
-    def _normalize(self, x: Tensor, bias: Tensor | None, eps: float | None, centre: bool) -> Tensor:
-        trailing = len(self.normalized_shape)
-        if not trailing or x.shape[-trailing:] != self.normalized_shape:
-            raise RuntimeError(
-                f"normalized_shape is {list(self.normalized_shape)}: expected input that ends in these "
-                f"sizes (at least one), got input size {list(x.shape)}"
-            )
-        check_input(self, x)
-        if eps is None:
-            eps = torch.finfo(statistics_dtype(x)).eps
-        return normalize_rows(x, self.weight, bias, math.prod(self.normalized_shape), eps, centre)
+    check_input(layer, x)
+    if eps is None:
+        eps = torch.finfo(statistics_dtype(x)).eps
+    parameters = (None if t is None else t.view(1, -1) for t in (layer.weight, getattr(layer, "bias", None)))
+    rows = x.reshape(-1, math.prod(layer.normalized_shape))
+    return normalize(rows, *parameters, (1,), eps, subtract_mean)[0].view(x.shape)
 
 
-class LayerNorm(_TrailingNorm):
+class LayerNorm(Layer, nn.LayerNorm):
     r"""Layer normalization: each sample over its trailing dimensions.
 
     .. math:: y = \gamma\,\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
@@ -79,39 +64,11 @@ class LayerNorm(_TrailingNorm):
             [-1.,  1.]])
     """
 
-    bias: nn.Parameter | None
-
-    def __init__(
-        self,
-        normalized_shape: int | Sequence[int],
-        eps: float = 1e-5,
-        elementwise_affine: bool = True,
-        bias: bool = True,
-        device=None,
-        dtype=None,
-    ) -> None:
-        super().__init__(normalized_shape, eps, elementwise_affine, device, dtype)
-        shift = None if self.weight is None or not bias else torch.zeros_like(self.weight)
-        self.register_parameter("bias", None if shift is None else nn.Parameter(shift))
-
-    def reset_parameters(self) -> None:
-        """Set the weight to 1 and the bias to 0."""
-        if self.weight is not None:
-            nn.init.ones_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}, "
-            f"bias={self.bias is not None}"
-        )
-
     def forward(self, x: Tensor) -> Tensor:
-        return self._normalize(x, self.bias, self.eps, centre=True)
+        return _normalize_rows(self, x, self.eps, subtract_mean=True)
 
 
-class RMSNorm(_TrailingNorm):
+class RMSNorm(Layer, nn.RMSNorm):
     r"""Root-mean-square normalization: LayerNorm without the mean and without the bias.
 
     .. math:: y = \gamma\,\frac{x}{\sqrt{\frac1n\sum_i x_i^2 + \epsilon}}
@@ -135,29 +92,11 @@ class RMSNorm(_TrailingNorm):
             [0.8490, 1.1310]])
     """
 
-    def __init__(
-        self,
-        normalized_shape: int | Sequence[int],
-        eps: float | None = None,
-        elementwise_affine: bool = True,
-        device=None,
-        dtype=None,
-    ) -> None:
-        super().__init__(normalized_shape, eps, elementwise_affine, device, dtype)
-
-    def reset_parameters(self) -> None:
-        """Set the weight to 1."""
-        if self.weight is not None:
-            nn.init.ones_(self.weight)
-
-    def extra_repr(self) -> str:
-        return f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
-
     def forward(self, x: Tensor) -> Tensor:
-        return self._normalize(x, None, self.eps, centre=False)
+        return _normalize_rows(self, x, self.eps, subtract_mean=False)
 
 
-class GroupNorm(nn.Module):
+class GroupNorm(Layer, nn.GroupNorm):
     r"""Group normalization: each sample over groups of its channels and all positions.
 
     .. math:: y = \gamma\,\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
@@ -186,9 +125,6 @@ class GroupNorm(nn.Module):
     tensor([[-1.,  1., -1.,  1.]])
     """
 
-    weight: nn.Parameter | None
-    bias: nn.Parameter | None
-
     def __init__(
         self,
         num_groups: int,
@@ -200,30 +136,9 @@ class GroupNorm(nn.Module):
         *,
         bias: bool = True,
     ) -> None:
-        super().__init__()
-        if num_channels % num_groups:
-            raise ValueError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
-        self.num_groups = num_groups
-        self.num_channels = num_channels
-        self.eps = eps
-        self.affine = affine
-        weight = torch.ones(num_channels, device=device, dtype=dtype) if affine else None
-        self.register_parameter("weight", None if weight is None else nn.Parameter(weight))
-        shift = None if weight is None or not bias else torch.zeros_like(weight)
-        self.register_parameter("bias", None if shift is None else nn.Parameter(shift))
-
-    def reset_parameters(self) -> None:
-        """Set the weight to 1 and the bias to 0."""
-        if self.weight is not None:
-            nn.init.ones_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
-
-    def extra_repr(self) -> str:
-        return (
-            f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
-            f"bias={self.bias is not None}"
-        )
+        super().__init__(num_groups, num_channels, eps, affine, device, dtype)
+        if not bias:
+            self.register_parameter("bias", None)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 2:
@@ -237,13 +152,13 @@ class GroupNorm(nn.Module):
             raise ValueError(f"Expected more than 1 value per group, got input size {list(x.shape)}")
         check_input(self, x)
         groups = (x if x.dim() > 2 else x[..., None]).unflatten(1, (self.num_groups, -1))
-        per_channel = (1, *groups.shape[1:3], *(1,) * (groups.dim() - 3))
-        dims = tuple(range(2, groups.dim()))
-        y = normalize(groups, self.weight, self.bias, per_channel, dims, self.eps)[0]
+        shape = (1, *groups.shape[1:3], *(1,) * (groups.dim() - 3))
+        parameters = (None if t is None else t.view(shape) for t in (self.weight, self.bias))
+        y = normalize(groups, *parameters, tuple(range(2, groups.dim())), self.eps)[0]
         return y.flatten(1, 2).view(x.shape)
 
 
-class InstanceNorm(ChannelNorm):
+class InstanceNorm(ChannelNorm, _InstanceNorm):
     r"""Instance normalization: each channel of each sample over its positions.
 
     .. math:: y = \gamma\,\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
@@ -311,9 +226,7 @@ class InstanceNorm(ChannelNorm):
                 f"Expected more than 1 spatial element when training, got input size {list(x.shape)}"
             )
         positions = tuple(range(2, x.dim()))
-        y, mean, var = normalize(
-            x, self.weight, self.bias, (1, -1, *(1 for _ in positions)), positions, self.eps
-        )
+        y, mean, var = normalize(x, *self._per_channel(batch_layout(x)[1]), positions, self.eps)
         if self.training and self.track_running_stats and x.numel():
             self._move(mean.mean(0), var.mean(0) * (count / (count - 1)), self.momentum or 0.0)
         return y
