@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 
 from .frozen import ForwardState
 
@@ -15,14 +16,12 @@ Parameters = str | Iterable[Tensor | str]
 
 # What torch says, and what helps.
 REMEDIES = {
-    "checkpoint": "reentrant checkpointing knows no gradient with respect to chosen parameters; "
-    "call torch.utils.checkpoint.checkpoint(..., use_reentrant=False)",
+    "torch.utils.checkpoint": "with reentrant checkpointing there are no gradients with respect to chosen "
+    "parameters; call torch.utils.checkpoint.checkpoint(..., use_reentrant=False)",
     "derivative for aten::_scaled_dot_product": "this attention kernel cannot be differentiated twice; "
     "compute the loss inside `with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):`",
     "does not currently support double backward": "a compiled module cannot be differentiated twice; "
     "hand over the uncompiled one (compiled._orig_mod)",
-    "derivative for aten::embedding": "a sparse embedding cannot be differentiated twice; "
-    "build it with sparse=False",
     "derivative for": "an operation of the network cannot be differentiated twice; write it with others, for "
     "example hardsigmoid as (x / 6 + 0.5).clamp(0, 1)",
     "marked with @once_differentiable": "a function of the network is marked once_differentiable: "
@@ -174,7 +173,26 @@ def value_and_graph(
             )
         with explained():
             found = torch.autograd.grad(value, parameters, create_graph=create_graph, allow_unused=True)
-    return value, tuple(g if g is None or g.layout == torch.strided else g.to_dense() for g in found)
+    if any(g is None for g in found) and any(
+        node.name() == "CheckpointFunctionBackward" for node in nodes(value)
+    ):
+        raise RuntimeError(
+            "loss: layers in a reentrant checkpoint get no gradient here; call "
+            "torch.utils.checkpoint.checkpoint(..., use_reentrant=False)"
+        )
+    return value, tuple(None if g is None else g.to_dense() for g in found)
+
+
+def nodes(value: Tensor) -> set[Node]:
+    """Everything in the graph that led to `value`."""
+    found: set[Node] = set()
+    waiting = [value.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting.extend(above for above, _ in node.next_functions)
+    return found
 
 
 @contextmanager

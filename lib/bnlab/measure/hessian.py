@@ -17,6 +17,7 @@ from .gradient import (
     Parameters,
     expect_same,
     explained,
+    nodes,
     preview,
     reentrant_refused,
     trainable,
@@ -142,7 +143,9 @@ class Hessian(LinearOperator):
                 )
             )
         for piece in reversed(self.tensors(found)):
-            piece.copy_(product.pop())  # pop: its memory is free before the next page of `found` is used
+            piece.copy_(
+                product.pop().to_dense()
+            )  # pop: its memory is free before the next page of `found` is used
         largest = max(found.max(), -found.min())  # NaN if one is NaN
         if not math.isfinite(largest):
             raise NotFinite("a product with the Hessian is NaN or infinite; is the loss finite here?")
@@ -153,19 +156,13 @@ class Hessian(LinearOperator):
 
 def refuse_once_differentiable(value: Tensor) -> None:
     """Functions so marked pass second derivatives off as zero where the loss is linear in their output."""
-    seen, waiting = set(), [value.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    for node in nodes(value):
         function = getattr(type(node), "_forward_cls", type(None))
         if getattr(getattr(function, "backward", None), "__code__", None) is ONCE:
             raise RuntimeError(
                 f"loss: {function.__name__} is marked once_differentiable and has no second derivative; "
                 f"write its backward with differentiable operations and take the mark off"
             )
-        waiting.extend(above for above, _ in node.next_functions)
 
 
 def lanczos(operator: LinearOperator, start: np.ndarray) -> Iterator[tuple[np.ndarray, float, float]]:
