@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MINUTES = 15  # all parts, on two otherwise idle cores
+MINUTES = 25  # all parts, on two otherwise idle cores
 PYTHON = ".venv/bin/python"
 PARTS = {
     "checks": (
@@ -32,7 +32,7 @@ PARTS = {
         f"{PYTHON} -m coverage report --skip-covered",
     ),
     "notebooks": (
-        f"{PYTHON} -m pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env"
+        f"{PYTHON} -m pytest -q -n 2 --dist loadfile -p course.repeats --nbval-lax --nbval-current-env"
         " --nbval-cell-timeout=600 --nbval-sanitize-with tests/nbval.cfg chapters",
     ),
     "browser": (f"{PYTHON} -m pytest -q -n 2 --dist loadgroup -m browser tests",),
