@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+PATIENCE = 120_000  # milliseconds that a busy machine may need; each wait ends as soon as its state is there
+MAC_CHROME = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 CHROMIUM_OPTIONS = [
     "--headless",
     "--no-sandbox",
@@ -15,12 +17,30 @@ CHROMIUM_OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# Some time after a change of size, the theme lets the keyboard reach what scrolls, and nothing else; after a
+# change of theme, charts are drawn anew in the colour of the text, and other colours move to their new value.
+SETTLED = """([width, theme]) => {
+    const scrollers = document.querySelectorAll(
+        "pre, .nboutput > .output_area, .cell_output > .output, .jp-RenderedHTMLCommon, "
+        + ".pst-scrollable-table-container");
+    const scrolls = e => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight;
+    const ink = getComputedStyle(document.body).color;
+    const inked = chart => [...chart.querySelectorAll("svg .role-axis text")].map(
+        text => getComputedStyle(text).fill);
+    return innerWidth === width
+        && document.documentElement.dataset.theme === theme
+        && [...scrollers].every(e => e.tabIndex === (scrolls(e) ? 0 : -1))
+        && [...document.querySelectorAll(".bn-vega")].every(
+            chart => inked(chart).length && inked(chart).every(color => color === ink))
+        && !document.getAnimations().some(a => a instanceof CSSTransition && a.playState === "running");
+}"""
 
 
 @pytest.fixture(scope="session")
 def browser():
     """A headless Chromium. Without one the tests are skipped, except where CI asks for them."""
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    names = ("chromium", "chromium-browser", "google-chrome", MAC_CHROME)
+    executable = next(filter(None, map(shutil.which, names)), None)
     if executable is None:
         sentence = "no Chromium on this machine: the built book is not tested in a browser"
         if os.environ.get("CI") == "true":
@@ -68,16 +88,18 @@ class Page:
         return self
 
     def show(self, width, theme):
-        """Turn the open page to another width and theme."""
+        """Turn the open page to another width and theme, and wait until it has settled there."""
         self.tab.set_viewport_size({"width": width, "height": 900})
         self.tab.emulate_media(color_scheme=theme)
-        self.tab.wait_for_function("theme => document.documentElement.dataset.theme === theme", arg=theme)
-        self.tab.wait_for_timeout(700)  # the theme waits until a change of size is over
+        self.tab.wait_for_function(SETTLED, arg=[width, theme])
         return self.tab
 
 
 def offline_window(browser, width=1280, theme="light"):
-    return browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, offline=True)
+    size = {"width": width, "height": 900}
+    context = browser.new_context(viewport=size, color_scheme=theme, offline=True)
+    context.set_default_timeout(PATIENCE)
+    return context
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("print")]  # one process assembles it, once
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,6 @@ def whole(tmp_path_factory):
         return BeautifulSoup(print_book.WHOLE.read_text(encoding="utf-8"), "html.parser")
 
 
-@pytest.mark.browser
 def test_every_page_is_in_it_once(whole):
     promised = [
         line.split(":")[1].strip() for line in (ROOT / "_toc.yml").read_text().splitlines() if "/" in line
@@ -28,7 +28,6 @@ def test_every_page_is_in_it_once(whole):
     assert [f"chapters/{page['id']}" for page in whole.select(".page[id]")] == promised
 
 
-@pytest.mark.browser
 def test_names_are_unique_and_links_lead_to_them(whole):
     names = Counter(element["id"] for element in whole.find_all(id=True))
     assert [name for name, times in names.items() if times > 1] == []
@@ -37,7 +36,6 @@ def test_names_are_unique_and_links_lead_to_them(whole):
     assert [link for link in links if not link.startswith(("#", "http:", "https:", "mailto:"))] == []
 
 
-@pytest.mark.browser
 def test_everything_is_open_and_figures_are_numbered(whole):
     assert all("open" in part.attrs for part in whole.find_all("details"))
     labels = [caption.strong.get_text() for caption in whole.select("figcaption, .bn-caption")]
