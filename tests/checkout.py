@@ -94,7 +94,7 @@ class Checkout:
 
     def make(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=600)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     @property

@@ -22,8 +22,9 @@ sys.path.append({target!r})
 shell = InteractiveShell.instance()
 for _ in range(2):  # the second time, nothing is left to do
     shell.run_cell({source!r}).raise_error()
-import os, bnlab
-print(bnlab.__file__, os.getcwd(), os.path.exists("claims.yml"), sep="\\n")
+import importlib.util, os
+found = [importlib.util.find_spec(name).origin for name in ("bnlab", "course")]
+print(*found, os.getcwd(), os.path.exists("claims.yml"), sep="\\n")
 """
 
 
@@ -111,6 +112,6 @@ def test_the_cell_installs_the_library_where_it_is_missing(checkout, tmp_path):
         [sys.executable, "-c", program], cwd=home, env=environment, capture_output=True, text=True
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    module, folder, has_claims = answer.stdout.splitlines()[-3:]
-    assert module == str(packages / "bnlab" / "__init__.py")
+    *modules, folder, has_claims = answer.stdout.splitlines()[-4:]
+    assert modules == [str(packages / name / "__init__.py") for name in ("bnlab", "course")]
     assert (folder, has_claims) == (str(home / "book" / "chapters"), "True")

@@ -71,14 +71,14 @@ def test_an_environment_that_cannot_work_is_made_anew(checkout, what):
 def test_two_at_once_make_one_environment(checkout):
     both = [checkout.start("env", PIP_TAKES="1") for _ in range(2)]
     for process in both:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
         assert (process.returncode, err) == (0, "")
     assert checkout.calls == ["venv", "pip", "pip"]
 
 
 def interrupt(process: subprocess.Popen, with_signal: int) -> None:
     os.killpg(process.pid, with_signal)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert process.returncode != 0
 
 
@@ -91,7 +91,7 @@ def test_an_interrupted_installation_is_done_again(checkout, with_signal):
     assert checkout.calls == ["venv", "pip", "venv", "pip", "pip"]
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=300):
     limit = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < limit, "waited in vain"
