@@ -73,7 +73,7 @@ def header() -> str:
 
 
 def probes() -> str:
-    """`probe` with k points costs k + 1 plain passes, the training step's own among them."""
+    """`probe` with k points costs k + 1 passes and a check; a training step that it observes, k + 2 passes."""
     rows = []
     for k in (4, 8):
         net, x, y, loss = vgg(BatchNorm)
@@ -92,11 +92,13 @@ def probes() -> str:
             f"`probe` with {k} points": partial(probe, net, loss, steps),
             f"training step, observed with {k} points": step,
         }
-        rows += marked(block(jobs, net, rounds=25), lambda median, low, high: median <= 1.05)
-    title = "Loss along the gradient (batch norm in train mode); bound: 1.05"
+        bound = (k + 2) / (k + 1) * 1.05
+        rows += marked(block(jobs, net, rounds=25), lambda median, low, high, bound=bound: median <= bound)
+    title = "Loss along the gradient (batch norm in train mode); bound: 1.05 (k + 2) / (k + 1) for k points"
     note = (
-        "What `probe` adds to the passes: it moves the weights, and takes two lengths and an angle of "
-        "gradients per point."
+        "What `probe` adds to the passes: one more forward pass, to check that the loss is that of one batch; "
+        "it moves the weights, and takes two lengths and an angle of gradients per point. The observed "
+        "training step makes a pass of its own in place of the check."
     )
     return f"{table(title, ['', 'F', 'B', 'seconds', 'ratio'], rows)}\n\n{note}"
 
