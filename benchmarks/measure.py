@@ -73,7 +73,7 @@ def header() -> str:
 
 
 def probes() -> str:
-    """`probe` with k points costs k + 1 passes and a check; a training step that it observes, k + 2 passes."""
+    """`probe` with k points costs k + 1 passes and a check; an observed training step, k + 2 passes."""
     rows = []
     for k in (4, 8):
         net, x, y, loss = vgg(BatchNorm)
@@ -96,9 +96,9 @@ def probes() -> str:
         rows += marked(block(jobs, net, rounds=25), lambda median, low, high, bound=bound: median <= bound)
     title = "Loss along the gradient (batch norm in train mode); bound: 1.05 (k + 2) / (k + 1) for k points"
     note = (
-        "What `probe` adds to the passes: one more forward pass, to check that the loss is that of one batch; "
-        "it moves the weights, and takes two lengths and an angle of gradients per point. The observed "
-        "training step makes a pass of its own in place of the check."
+        "What `probe` adds to the passes: one more forward pass, to check that the loss is that of one "
+        "batch; it moves the weights, and takes two lengths and an angle of gradients per point. The "
+        "observed training step makes a pass of its own in place of the check."
     )
     return f"{table(title, ['', 'F', 'B', 'seconds', 'ratio'], rows)}\n\n{note}"
 
@@ -152,8 +152,8 @@ def shifts() -> str:
         first, ours = block(jobs, net, rounds=15)
         rows += [first, *marked([ours], lambda median, low, high: median <= 0.5)]
     title = (
-        "Internal covariate shift of all layers (the two agree to 1e-4 of the largest); bound: 0.5 of the deep "
-        "copies"
+        "Internal covariate shift of all layers (the two agree to 1e-4 of the largest); bound: 0.5 of the "
+        "deep copies"
     )
     return table(title, ["", "F", "B", "seconds", "ratio"], rows)
 
