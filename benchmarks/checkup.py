@@ -1,8 +1,8 @@
 """The check-up against planted faults: is the cause the first finding, and are healthy networks left alone?
 
 Four families of small networks (MLP, residual conv net, U-Net, Transformer with batch norm), about thirty
-planted faults and eleven kinds of healthy networks, five seeds each. The limits in `bnlab.checkup.limits`
-were set on MLP and U-Net with seeds 0 to 4; what counts is the other half, conv net and Transformer with
+planted faults and eleven kinds of healthy networks. The limits in `bnlab.checkup.limits`
+were set on MLP and U-Net with seeds 0 and 1; what counts is the other half, conv net and Transformer with
 seeds 5 to 9. `--half tune` shows the first half, `--only NAME` one fault, `--show` prints each report.
 """
 
@@ -25,7 +25,7 @@ from torch.utils.checkpoint import checkpoint
 
 import bnlab
 
-HALVES = {"tune": (("mlp", "unet"), range(5)), "held-out": (("convnet", "transformer"), range(5, 10))}
+HALVES = {"tune": (("mlp", "unet"), range(2)), "held-out": (("convnet", "transformer"), range(5, 10))}
 CLASSES = 4
 Factory = Callable[[int], nn.Module]
 
@@ -79,13 +79,10 @@ def conv(inputs: int, outputs: int, parts: Parts, stride: int = 1) -> nn.Module:
 
 def convnet(parts: Parts) -> nn.Module:
     return nn.Sequential(
-        parts.unit(conv(2, 8, parts), 8),
+        parts.unit(conv(2, 8, parts, 2), 8),
         Residual(parts, 8),
-        parts.unit(conv(8, 12, parts, 2), 12),
-        Residual(parts, 12),
-        nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
-        nn.Linear(12, CLASSES),
+        nn.Linear(128, CLASSES),
     )
 
 
@@ -94,14 +91,13 @@ class UNet(nn.Module):
         super().__init__()
         self.enter = parts.unit(conv(2, 8, parts), 8)
         self.down = parts.unit(conv(8, 12, parts, 2), 12)
-        self.bottom = parts.unit(conv(12, 12, parts), 12)
         self.up = nn.Upsample(scale_factor=2)
         self.join = parts.unit(conv(20, 8, parts), 8)
         self.leave = nn.Conv2d(8, CLASSES, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         entered = self.enter(x)
-        deep = self.up(self.bottom(self.down(entered)))
+        deep = self.up(self.down(entered))
         return self.leave(self.join(torch.cat([entered, deep], 1)))
 
 
@@ -125,7 +121,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.embed = nn.Linear(5, 16, bias=parts.bias)
         self.enter = nn.Sequential(parts.front(16), parts.norm(16))
-        self.blocks = nn.Sequential(Block(parts, 16), Block(parts, 16))
+        self.blocks = nn.Sequential(Block(parts, 16))
         self.head = nn.Linear(16, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -199,9 +195,9 @@ class Case:
 
     def train(
         self,
-        steps: int = 100,
+        steps: int = 60,
         *,
-        lr: float = 0.005,
+        lr: float = 0.01,
         batches: list | None = None,
         loss: Callable[[nn.Module, tuple], Tensor] | None = None,
         after: Callable[[int], object] = lambda step: None,
@@ -313,19 +309,18 @@ def momentum_large(family, seed):
 
 @fault("stale statistics")
 def averaged_weights(family, seed):
-    """Average of the parameters over the run; the buffers are those of the moment at which it began."""
-    case = Case(family, seed).build()
-    averaged = torch.optim.swa_utils.AveragedModel(case.model)
+    """Fine-tuning with a moving average of the parameters only: its buffers stay those of the start."""
+    case = trained(family, seed)
+    averaged = copy.deepcopy(case.model)
 
     def average(step):
-        if step >= 8:
-            averaged.update_parameters(case.model)
+        with torch.no_grad():
+            for mean, parameter in zip(averaged.parameters(), case.model.parameters(), strict=True):
+                mean.lerp_(parameter, 0.1)
 
-    case.train(after=average, lr=0.05)
-    case.model, case.optimizer = averaged.module.train(), None
-    last = [m for m in averaged.modules() if isinstance(m, BatchNorm)]
-    for norm in last:
-        norm.num_batches_tracked.fill_(60)
+    case.data.x = 2 * case.data.x + 1
+    case.train(after=average)
+    case.model, case.optimizer = averaged, None
     return case
 
 
@@ -411,7 +406,7 @@ class Head(nn.Module):
 def batches_of_two(family, seed):
     case = Case(family, seed, size=2).build()
     case.train()
-    return case if family in ("mlp", "transformer") else None
+    return case if family == "mlp" else None  # positions make up for samples elsewhere
 
 
 @fault("extra updates")
@@ -477,7 +472,7 @@ def logarithm_of_negative_numbers(family, seed):
 def eps_other_than_in_training(family, seed):
     case = Case(family, seed).build(norm=norm_with(eps=1e-3))
     case.data.x *= 0.02
-    case.train(lr=0.002)
+    case.train(120, lr=0.005)
     return case.set(eps=1e-5)
 
 
@@ -485,17 +480,19 @@ def eps_other_than_in_training(family, seed):
 def eps_dominates(family, seed):
     case = Case(family, seed).build()
     case.data.x *= 0.002
-    return case.train()
+    return case.train(200, lr=0.005)
 
 
 @fault("switched off")
 def weight_decay_on_gamma(family, seed):
+    if family == "transformer":
+        return None  # the same decay switches none of its channels off
     case = Case(family, seed).build()
     gammas = [norm.weight for norm in case.norms()]
     ids = {id(p) for p in gammas}
     others = [p for p in case.model.parameters() if id(p) not in ids]
     groups = [{"params": others, "weight_decay": 0.0}, {"params": gammas, "weight_decay": 0.1}]
-    return case.train(300, lr=0.5, parameters=groups, optimizer=torch.optim.SGD)
+    return case.train(200, lr=0.5, parameters=groups, optimizer=torch.optim.SGD)
 
 
 @fault("dead channels")
@@ -676,12 +673,12 @@ def healthy(function):
 
 @healthy
 def short_training(family, seed):
-    return Case(family, seed).build().train(60)
+    return Case(family, seed).build().train(40)
 
 
 @healthy
 def long_training(family, seed):
-    return Case(family, seed).build().train(400, lr=0.01)
+    return Case(family, seed).build().train(240)
 
 
 @healthy
@@ -722,7 +719,7 @@ def imbalanced_classes(family, seed):
 @healthy
 def dropout_behind_the_norms(family, seed):
     return trained(
-        family, seed, activation=lambda c: nn.Sequential(nn.ReLU(), nn.Dropout(0.1) if c == 12 else nn.Identity())
+        family, seed, activation=lambda c: nn.Sequential(nn.ReLU(), nn.Dropout(0.1))
     )
 
 

@@ -77,7 +77,7 @@ def checkup(
         >>> found.causes[0], found.healthy
         ('start values', False)
         >>> print(found.findings[0].measured)
-        90% of the start values 0 and 1 is left in 1: momentum 0.001, 100 updates (healthy: below 5%)
+        96% of the stored variance of "1" is left of its start value 1: momentum 0.001, 100 updates (healthy: below 5%)
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")

@@ -74,6 +74,8 @@ def _names(layers: list[NormLayer]) -> tuple[str, ...]:
 def _where(layers: list[NormLayer]) -> str:
     """The first of the layers, and how many there are."""
     first = _names(layers)[0]
+    if layers[0].name:
+        first = f'"{first}"'
     return first if len(layers) == 1 else f"{first} (and {len(layers) - 1} more)"
 
 
@@ -273,16 +275,16 @@ def missing_updates(m: Measurements) -> Iterator[Finding]:
 def start_values(m: Measurements) -> Iterator[Finding]:
     layers = _layers(
         m,
-        lambda n: n.stored and n.updates > 0 and n.left_of_start > limit("left_of_start") and _mismatched(n),
+        lambda n: n.stored and n.updates > 0 and n.start_share > limit("start_share") and _mismatched(n),
     )
     if layers:
-        layers = _worst(m, layers, "left_of_start")
+        layers = _worst(m, layers, "start_share")
         n = m.numbers[layers[0]]
         yield Finding(
             "start values",
             _level(m),
-            f"{n.left_of_start:.0%} of the start values 0 and 1 is left in {_where(layers)}: momentum "
-            f"{n.momentum:g}, {n.updates:.0f} updates (healthy: below {limit('left_of_start'):.0%})",
+            f"{n.start_share:.0%} of the stored variance of {_where(layers)} is left of its start value 1: momentum "
+            f"{n.momentum:g}, {n.updates:.0f} updates (healthy: below {limit('start_share'):.0%})",
             f"the stored statistics are not yet those of the data: {_harm(m)}",
             f"momentum=0.1 (the weight of the new batch; torch counts the other way than Keras), or {RETAKE}",
             _names(layers),
@@ -518,13 +520,13 @@ def stale_statistics(m: Measurements) -> Iterator[Finding]:
         return
     n = m.numbers[layers[0]]
     worst = m.numbers[_worst(m, layers, "blame")[0]]
-    blame = f"; {worst.name} alone costs {worst.blame:.2g}" if worst.blame > 0 else ""
+    blame = f'; "{worst.name}" alone costs {worst.blame:.2g}' if worst.blame > 0 else ""
     behind = f"; of the {len(layers) - 1} behind it some or all follow" if len(layers) > 1 else ""
     yield Finding(
         "stale statistics",
         _level(m),
         f"stored statistics are {n.shift:.2g} spreads and a factor {_exp(n.log_spread)} off, first in "
-        f"{n.name or 'the model itself'} (healthy: below {limit('shift'):g} and {_exp(limit('log_spread'))}){behind}",
+        f"{_where(layers[:1])} (healthy: below {limit('shift'):g} and {_exp(limit('log_spread'))}){behind}",
         f"they belong to other weights or data (averaged weights, a part loaded, fine-tuning): {_harm(m)}{blame}",
         f"{RETAKE}; average the buffers along with the weights (AveragedModel(..., use_buffers=True))",
         _names(layers),
@@ -678,10 +680,10 @@ def norm_behind_norm(m: Measurements) -> Iterator[Finding]:
     if layers:
         yield Finding(
             "norm behind norm",
-            "warning",
+            "note",
             f"{_where(layers)} takes the output of {m.places[layers[0]].producer_name}, another normalization",
-            "the first one's gamma and beta have no effect (or next to none), and its noise is added",
-            "leave one of them out",
+            "the second undoes gamma and beta of the first, unless that has another reader (a residual branch)",
+            "leave one of them out, if nothing else reads the first",
             _names(layers),
         )
 

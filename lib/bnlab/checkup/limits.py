@@ -18,10 +18,10 @@ class Limit:
 
 
 LIMITS = {
-    "left_of_start": Limit(0.05, "a twentieth of the start value 1 moves the stored spread by 2 % and more"),
+    "start_share": Limit(0.05, "a twentieth of the variance moves the spread by 2.5 %"),
     "shift": Limit(0.15, "planted: averages that lag behind the weights reach this nowhere"),
     "log_spread": Limit(0.12, "planted: averages that lag behind the weights reach this nowhere"),
-    "momentum_noise": Limit(0.15, "planted; momentum 0.1 with batches of 8 independent values gives 0.08"),
+    "momentum_noise": Limit(0.1, "planted; momentum 0.1 with batches of 8 independent values gives 0.08"),
     "batch_kinds": Limit(2.5, "shuffled batches give 1, and 20 of them rarely above 2"),
     "call_difference": Limit(0.5, "half a spread between the inputs: one affine map cannot serve both"),
     "dropout": Limit(0.08, "planted; dropout 0.1 straight in front of a layer widens by about 0.05"),

@@ -61,6 +61,7 @@ class LayerNumbers:
     updates_per_step: float = NAN  # counted, over optimizer steps and calls per pass
     momentum: float = NAN
     left_of_start: float = NAN  # (1 - momentum)^updates
+    start_share: float = NAN  # of the stored variance, what is left of the start value 1, median channel
     at_start: bool = False  # the buffers hold exactly 0 and 1
     affine_at_start: bool = True  # gamma is constant and beta 0, as at the start
     shift: float = NAN  # |stored - retaken mean|, in spreads
@@ -479,6 +480,8 @@ def _describe_buffers(n: LayerNumbers, layer: NormLayer, steps: int | None) -> N
     if updates is not None:
         n.updates = float(updates)
         n.left_of_start = (0.0 if updates else 1.0) if momentum is None else (1 - momentum) ** updates
+        share = n.left_of_start / spread.detach().double().clamp_min(1e-30)
+        n.start_share = float(share.clamp_max(1).median())
         if steps:
             n.updates_per_step = updates / steps / max(n.calls, 1)
 
