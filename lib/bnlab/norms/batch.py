@@ -3,7 +3,7 @@
 All keep running statistics for eval mode, with PyTorch's conventions: `momentum` is the weight of the *new*
 value, and the running variance is the unbiased one, while the batch itself is divided by the biased one.
 
-[1] Ioffe & Szegedy 2015, arXiv:1502.03167.  [2] Santurkar et al. 2018, arXiv:1805.11604.
+Sources: Ioffe and Szegedy 2015 (arXiv:1502.03167), Santurkar et al. 2018 (arXiv:1805.11604).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from .functional import batch_layout
-from .layer import Layer, check_input
+from .layer import Layer, check_input, parameters
 from .lp import lp_normalize
 from .normalize import normalize, statistics_dtype
 
@@ -42,7 +42,7 @@ class ChannelNorm(Layer, _NormBase):
         *,
         bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)  # type: ignore[arg-type]
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
         if not bias:
             self.register_parameter("bias", None)
 
@@ -56,10 +56,6 @@ class ChannelNorm(Layer, _NormBase):
                 f"got {x.size(1)} channels: input size {list(x.shape)}"
             )
         check_input(self, x)
-
-    def _per_channel(self, shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
-        """Weight and bias in a shape that broadcasts over the input."""
-        return tuple(None if t is None else t.view(shape) for t in (self.weight, self.bias))  # type: ignore[return-value]
 
     def _fixed(self, x: Tensor, scale: Tensor) -> Tensor:
         """Normalize with the running mean and the given scale, both constants of the batch."""
@@ -87,17 +83,18 @@ class ChannelNorm(Layer, _NormBase):
 
 
 class BatchNorm(ChannelNorm, _BatchNorm):
-    r"""Batch normalization of each channel over the batch and all positions, [1] Alg. 1 and 2.
+    r"""Batch normalization of each channel over the batch and all positions.
 
     .. math:: y = \gamma\,\frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
 
     In train mode :math:`\mu` and :math:`\sigma^2` are the mean and the **biased** variance of the batch; in
     eval mode they are the running statistics (those of the batch again, if none are tracked). Running
     statistics: ``new = (1 - momentum) * old + momentum * batch``, where the batch's variance is the
-    **unbiased** one, as in [1] Alg. 2; ``momentum=None`` averages all batches with equal weight. An empty
-    batch leaves them as they are.
+    **unbiased** one, as in Ioffe and Szegedy 2015, Algorithm 2; ``momentum=None``
+    averages all batches with equal weight. An empty batch leaves them as they are.
 
-    Drop-in for ``torch.nn.BatchNorm1d``, ``2d`` and ``3d``: same arguments, same ``state_dict``.
+    Drop-in for ``torch.nn.BatchNorm1d``, ``2d`` and ``3d``: same arguments, same ``state_dict``. Tools
+    that look for torch's batch norms find it. Source: Ioffe and Szegedy 2015, Algorithms 1 and 2.
 
     Args:
         num_features: number of channels C.
@@ -147,7 +144,7 @@ class BatchNorm(ChannelNorm, _BatchNorm):
         """The output, and the mean and unbiased variance of each channel."""
         correction = bessel(x, x.size(0))
         dims, shape = batch_layout(x)
-        y, mean, var = normalize(x, *self._per_channel(shape), dims, self.eps)
+        y, mean, var = normalize(x, *parameters(self, shape), dims, self.eps)
         return y, mean, var * correction
 
 
@@ -157,10 +154,11 @@ class GhostBatchNorm(BatchNorm):
     A remainder smaller than `ghost_size` joins the last ghost batch, so that no statistic comes from fewer
     samples than asked for, unless the whole batch is smaller. The formula is `BatchNorm`'s. The running
     statistics take one step per batch, towards the average over its ghost batches of mean and unbiased
-    variance ([1] Alg. 2 with the ghost batches as its mini-batches); eval mode is `BatchNorm`'s.
+    variance (Ioffe and Szegedy 2015, Algorithm 2, with the ghost batches as its mini-batches);
+    eval mode is `BatchNorm`'s.
 
-    Source: Hoffer, Hubara & Soudry 2017, arXiv:1705.08741. Their Alg. 1 moves the running statistics once
-    per ghost batch instead, so ``momentum`` there means a shorter memory than here.
+    Source: Hoffer, Hubara and Soudry 2017, arXiv:1705.08741. Their Algorithm 1 moves the running
+    statistics once per ghost batch instead, so ``momentum`` there means a shorter memory than here.
 
     Args:
         num_features: number of channels C.
@@ -193,13 +191,13 @@ class GhostBatchNorm(BatchNorm):
         if whole < 1 or not equal:
             return super()._normalize(x)
         dims, shape = batch_layout(x)
-        inside, parameters = tuple([d + 1 for d in dims]), self._per_channel((1, *shape))
+        inside, affine = tuple([d + 1 for d in dims]), parameters(self, (1, *shape))
         outputs, means, unbiased = [], [], []
         for part, size in ((x[:equal], self.ghost_size), (x[equal:], self.ghost_size + rest)):
             if len(part):
                 ghosts = part.unflatten(0, (-1, size))
                 correction = bessel(x, size)
-                y, mean, var = normalize(ghosts, *parameters, inside, self.eps)
+                y, mean, var = normalize(ghosts, *affine, inside, self.eps)
                 outputs.append(y.flatten(0, 1))
                 means.append(mean.flatten(1))
                 unbiased.append(var.flatten(1) * correction)
@@ -208,7 +206,7 @@ class GhostBatchNorm(BatchNorm):
 
 
 class NoisyBatchNorm(BatchNorm):
-    r"""Batch normalization followed by noise that changes at every step, [2] Alg. 1.
+    r"""Batch normalization followed by noise that changes at every step.
 
     Train mode. Each step draws, for each unit (channel) j,
 
@@ -221,7 +219,8 @@ class NoisyBatchNorm(BatchNorm):
 
     where a is the output of `BatchNorm`. Eval mode is `BatchNorm`'s.
 
-    Our reading where [2] is silent: the second argument of N is the standard deviation, and a is taken
+    Source: Santurkar et al. 2018, Algorithm 1. Our reading where it is silent:
+    the second argument of N is the standard deviation, and a is taken
     after :math:`\gamma` and :math:`\beta` ("batch-normalized activation"). Noise is drawn from PyTorch's
     default generator in the order mu, sigma, m, s; running statistics see the input, not the noise.
 
@@ -231,7 +230,7 @@ class NoisyBatchNorm(BatchNorm):
         scale: :math:`n_\sigma`, at least 1.
         sample_shift: :math:`r_\mu`, at least 0.
         sample_scale: :math:`r_\sigma`, at least 0.
-        The others are `BatchNorm`'s. The defaults are those of [2].
+        The others are `BatchNorm`'s. The defaults are those of the source.
 
     Shape:
         as `BatchNorm`.
@@ -284,14 +283,15 @@ class NoisyBatchNorm(BatchNorm):
 
 
 class LpBatchNorm(ChannelNorm, _BatchNorm):
-    r"""Batch normalization with an l_p norm in place of the standard deviation, [2] §3.3.
+    r"""Batch normalization with an l_p norm in place of the standard deviation.
 
     .. math:: y = \gamma\,\frac{x - \mu}{r_p + \epsilon} + \beta, \qquad
               r_p = \Big(\tfrac1m \sum_b |x_b|^p\Big)^{1/p}, \qquad r_\infty = \max_b |x_b|
 
-    The norm is that of the input **before** the mean is subtracted, as [2] has it. So ``p=2`` is not
-    `BatchNorm`: :math:`r_2^2 = \sigma^2 + \mu^2`, and the output's variance is below 1 wherever the mean is
-    not 0. The epsilon, added to the norm and not under a root, is ours; [2] does not mention one.
+    The norm is that of the input **before** the mean is subtracted, as in Santurkar et al. 2018, section
+    3.3. So ``p=2`` is not `BatchNorm`: :math:`r_2^2 = \sigma^2 + \mu^2`, and the output's variance is
+    below 1 wherever the mean is
+    not 0. The epsilon, added to the norm and not under a root, is ours; the source does not mention one.
 
     Eval mode uses running averages of :math:`\mu` and :math:`r_p` (``running_mean``, ``running_norm``), with
     the same `momentum` as `BatchNorm` and no small-sample correction. A constant channel gives exactly

@@ -6,7 +6,6 @@ import inspect
 import warnings
 from collections.abc import Callable, Collection
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -117,7 +116,9 @@ def convert(
 
 def _choose(model: nn.Module, only: Choice | None, skip: Choice) -> dict[str, nn.Module]:
     """The layers to replace, by name; a warning for those that cannot be."""
-    found = {n: m for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, _KINDS)}
+    found: dict[str, nn.Module] = {
+        n: m for n, m in model.named_modules(remove_duplicate=False) if isinstance(m, _KINDS)
+    }
     if "" in found:
         raise ValueError(
             f"the model itself is a {type(model).__name__}, and nothing holds it that could be changed: "
@@ -175,7 +176,8 @@ def _make(old: nn.Module, factory: Callable[..., nn.Module]) -> nn.Module:
         raise ValueError(
             f"{type(old).__name__} does not know its number of channels yet: run one batch through the model"
         )
-    sizes, options = (channels,), {}
+    sizes: tuple = (channels,)
+    options = {}
     if isinstance(factory, type):
         known = set(inspect.signature(factory).parameters)
         if "kwargs" in known:  # handed on to BatchNorm

@@ -55,8 +55,8 @@ def batch_norm_backward(
         \frac{\partial L}{\partial \gamma} = \sum g\,\hat x, \quad
         \frac{\partial L}{\partial \beta} = \sum g
 
-    where g = dL/dy and the bar is the mean over the batch: the four lines of Ioffe and Szegedy 2015, section 3, put together. It is
-    itself differentiable, so second derivatives follow from it.
+    where g = dL/dy and the bar is the mean over the batch: the four lines of Ioffe and Szegedy 2015,
+    section 3, put together. It is itself differentiable, so second derivatives follow from it.
 
     Args:
         grad: dL/dy, shaped like x.

@@ -11,24 +11,24 @@ from .normalize import statistics_dtype
 class Layer(nn.Module):
     """A layer that graph tools see as torch's own.
 
-    ``torch.fx`` records it as one call of the module. ``torch.jit.trace`` works; what it traced cannot be
-    saved, and the ONNX exporter for TorchScript refuses it, because both would freeze the shapes.
+    ``torch.fx`` records it as one call of the module. ``torch.func`` works in reverse mode; forward mode
+    (``jvp``, ``jacfwd``, ``hessian``) is not defined. ``torch.jit.trace`` works; what it traced cannot be
+    saved, nor exported to ONNX by TorchScript, where the backward pass and the batch size would be frozen:
+    ``torch.export`` and ``torch.onnx.export(dynamo=True)`` take it.
     """
 
     def __call__(self, *args, **kwargs):
         for value in (*args, *kwargs.values()):
             if isinstance(value, torch.fx.Proxy):
-                return self._record(value.tracer, args, kwargs)
+                name = value.tracer.path_of_module(self)
+                return value.tracer.create_proxy("call_module", name, args, kwargs)
         return super().__call__(*args, **kwargs)
 
-    def _record(self, tracer, args, kwargs):
-        name = tracer.path_of_module(self)
-        if not name:
-            raise TypeError(
-                f"torch.fx was given a {type(self).__name__} alone; trace a model that contains it, "
-                "such as nn.Sequential(layer)"
-            )
-        return tracer.create_proxy("call_module", name, args, kwargs)
+
+def parameters(layer: nn.Module, shape: tuple[int, ...]) -> tuple[Tensor | None, Tensor | None]:
+    """The layer's weight and bias in a shape that broadcasts over its input."""
+    weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+    return None if weight is None else weight.view(shape), None if bias is None else bias.view(shape)
 
 
 def check_input(layer: nn.Module, x: Tensor) -> None:

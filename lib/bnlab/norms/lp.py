@@ -1,4 +1,4 @@
-"""The l_p norm in place of the standard deviation: the formula, and a node of the graph that keeps the input."""
+"""The l_p norm in place of the standard deviation: the formula, and a node that keeps its input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .functional import batch_layout
-from .normalize import centre, statistics_dtype
+from .normalize import centre, refuse_torchscript_export, statistics_dtype
 
 
 def lp_batch_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, p: float, eps: float) -> Tensor:
@@ -30,6 +30,7 @@ def lp_normalize(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, p: float, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`lp_batch_norm`, and per channel the mean and the l_p norm, not differentiable."""
+    refuse_torchscript_export()
     return _LpNormalize.apply(x, weight, bias, p, eps)
 
 
@@ -81,7 +82,7 @@ class _LpNormalize(torch.autograd.Function):
 
         def formula(*given):
             found = iter(given)
-            return lp_batch_norm(*(None if t is None else next(found) for t in tensors), ctx.p, ctx.eps)
+            return lp_batch_norm(*[None if t is None else next(found) for t in tensors], p=ctx.p, eps=ctx.eps)
 
         found = iter(torch.func.vjp(formula, *given)[1](grad))
         return *(None if t is None else next(found) for t in tensors), None, None

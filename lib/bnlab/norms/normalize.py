@@ -40,6 +40,7 @@ def normalize(
     >>> mean.flatten(), var.flatten().round(decimals=3)
     (tensor([1., 5.]), tensor([1., 0.]))
     """
+    refuse_torchscript_export()
     if x.numel():
         return Normalize.apply(x, weight, bias, dims, eps, subtract_mean)
     y = x if weight is None else x * weight
@@ -96,7 +97,7 @@ class Normalize(torch.autograd.Function):
             slope = slope + grad_var * (2 / n)
         if grad_mean is not None:
             level = level + grad_mean / n
-        dx = (grad * scale).addcmul_(centred, slope)
+        dx = (grad * scale).add_(centred * slope)
         return dx if mean is None else dx.add_(level), dweight, dbias, None, None, None
 
     @staticmethod
@@ -125,6 +126,15 @@ def centre(x: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     centred = x - first
     rest = centred.mean(dims, keepdim=True)
     return first + rest, centred.sub_(rest)
+
+
+def refuse_torchscript_export() -> None:
+    """Raise in the exporter that would write the shapes of one batch as constants."""
+    if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
+        raise RuntimeError(
+            "this layer computes statistics of its input, which ONNX export by TorchScript would freeze; "
+            "use torch.onnx.export(..., dynamo=True), or eval() for a batch norm with running statistics"
+        )
 
 
 def statistics_dtype(x: Tensor) -> torch.dtype:

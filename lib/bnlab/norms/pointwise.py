@@ -30,7 +30,7 @@ class _ScaledELU(torch.autograd.Function):
         low, level = saved.clamp(max=0), ctx.scale * ctx.alpha
         slope = low + level if ctx.alpha >= 0 else low.exp() * level
         if ctx.alpha != 1:
-            slope = slope + saved.sign().clamp_(min=0) * (ctx.scale - level)
+            slope = slope + saved.sign().clamp(min=0) * (ctx.scale - level)
         return grad * slope, None, None
 
 
@@ -40,7 +40,7 @@ class ELU(Layer):
     .. math:: f(x) = x \;\text{if}\; x > 0 \;\text{else}\; \alpha\,(e^x - 1)
 
     Its slope for negative input is :math:`\alpha e^x`: it does saturate, but gradually. Drop-in for
-    ``torch.nn.ELU``. Source: Clevert, Unterthiner & Hochreiter 2016, arXiv:1511.07289.
+    ``torch.nn.ELU``. Source: Clevert, Unterthiner and Hochreiter 2016, arXiv:1511.07289.
 
     Args:
         alpha: the level that large negative input approaches is -alpha.
@@ -77,7 +77,7 @@ class SELU(Layer):
     with :math:`\lambda = 1.0507...` and :math:`\alpha = 1.6732...`: the pair for which a standard normal
     input has a standard normal's mean and variance at the output. A net keeps these from layer to layer
     only with weights of mean 0 and variance 1/fan-in. Drop-in for ``torch.nn.SELU``. Source: Klambauer,
-    Unterthiner, Mayr & Hochreiter 2017, arXiv:1706.02515.
+    Unterthiner, Mayr and Hochreiter 2017, arXiv:1706.02515.
 
     Args:
         inplace: overwrite the input.
@@ -111,7 +111,7 @@ class DynamicTanh(Layer):
     .. math:: y = \gamma\,\tanh(\alpha x) + \beta
 
     One scalar :math:`\alpha` for the layer, :math:`\gamma` and :math:`\beta` per channel, no statistics at
-    all. Proposed for Transformers, in place of LayerNorm. Source: Zhu, Chen, He, LeCun & Liu 2025,
+    all. Proposed for Transformers, in place of LayerNorm. Source: Zhu, Chen, He, LeCun and Liu 2025,
     arXiv:2503.10622, with its start :math:`\alpha = 0.5, \gamma = 1, \beta = 0`. There the channels are the
     last dimension; here, as in all layers of this package, the second (`convert` takes care of it).
 

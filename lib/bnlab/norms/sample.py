@@ -1,8 +1,7 @@
 """Layers that normalize each sample by itself: train and eval mode are the same computation.
 
-Ba, Kiros & Hinton 2016 (LayerNorm), arXiv:1607.06450.  Ulyanov, Vedaldi & Lempitsky 2016 (InstanceNorm),
-arXiv:1607.08022.  Wu & He 2018 (GroupNorm), arXiv:1803.08494.  Zhang & Sennrich 2019 (RMSNorm),
-arXiv:1910.07467.
+Sources: Ba, Kiros and Hinton 2016 (LayerNorm), Ulyanov, Vedaldi and Lempitsky 2016 (InstanceNorm),
+Wu and He 2018 (GroupNorm), Zhang and Sennrich 2019 (RMSNorm).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from .batch import ChannelNorm
 from .functional import batch_layout
-from .layer import Layer, check_input
+from .layer import Layer, check_input, parameters
 from .normalize import normalize, statistics_dtype
 
 
@@ -33,9 +32,8 @@ def _normalize_rows(
     check_input(layer, x)
     if eps is None:
         eps = torch.finfo(statistics_dtype(x)).eps
-    parameters = (None if t is None else t.view(1, -1) for t in (layer.weight, getattr(layer, "bias", None)))
     rows = x.reshape(-1, math.prod(layer.normalized_shape))
-    return normalize(rows, *parameters, (1,), eps, subtract_mean)[0].view(x.shape)
+    return normalize(rows, *parameters(layer, (1, -1)), (1,), eps, subtract_mean)[0].view(x.shape)
 
 
 class LayerNorm(Layer, nn.LayerNorm):
@@ -45,7 +43,7 @@ class LayerNorm(Layer, nn.LayerNorm):
 
     :math:`\mu` and the biased :math:`\sigma^2` are taken over the last dimensions, those of
     `normalized_shape`; :math:`\gamma` and :math:`\beta` have one entry per value in them, not per channel.
-    Drop-in for ``torch.nn.LayerNorm``. Source: arXiv:1607.06450.
+    Drop-in for ``torch.nn.LayerNorm``. Source: Ba, Kiros and Hinton 2016, arXiv:1607.06450.
 
     Args:
         normalized_shape: the sizes of the trailing dimensions to normalize; an int for the last one.
@@ -74,7 +72,7 @@ class RMSNorm(Layer, nn.RMSNorm):
     .. math:: y = \gamma\,\frac{x}{\sqrt{\frac1n\sum_i x_i^2 + \epsilon}}
 
     Drop-in for ``torch.nn.RMSNorm``: the default epsilon is the machine epsilon of the computation (that of
-    float32 for 16-bit input). Source: arXiv:1910.07467.
+    float32 for 16-bit input). Source: Zhang and Sennrich 2019, arXiv:1910.07467.
 
     Args:
         normalized_shape: the sizes of the trailing dimensions to normalize; an int for the last one.
@@ -104,7 +102,7 @@ class GroupNorm(Layer, nn.GroupNorm):
     :math:`\mu` and the biased :math:`\sigma^2` are taken over the ``num_channels / num_groups`` channels of
     a group and all positions of **one** sample; :math:`\gamma` and :math:`\beta` are per channel. One group
     is LayerNorm over channels and positions with per-channel parameters; as many groups as channels is
-    InstanceNorm. Drop-in for ``torch.nn.GroupNorm``. Source: arXiv:1803.08494.
+    InstanceNorm. Drop-in for ``torch.nn.GroupNorm``. Source: Wu and He 2018, arXiv:1803.08494.
 
     Args:
         num_groups: number of groups G.
@@ -153,8 +151,7 @@ class GroupNorm(Layer, nn.GroupNorm):
         check_input(self, x)
         groups = (x if x.dim() > 2 else x[..., None]).unflatten(1, (self.num_groups, -1))
         shape = (1, *groups.shape[1:3], *(1,) * (groups.dim() - 3))
-        parameters = (None if t is None else t.view(shape) for t in (self.weight, self.bias))
-        y = normalize(groups, *parameters, tuple(range(2, groups.dim())), self.eps)[0]
+        y = normalize(groups, *parameters(self, shape), tuple(range(2, groups.dim())), self.eps)[0]
         return y.flatten(1, 2).view(x.shape)
 
 
@@ -168,7 +165,7 @@ class InstanceNorm(ChannelNorm, _InstanceNorm):
     tracked. With `track_running_stats` eval mode uses running averages of the mean and the unbiased
     variance over the samples, moved by `momentum`; None means 0 here, and ``num_batches_tracked`` stays 0:
     both as in PyTorch. One difference: an empty batch leaves the running statistics as they are, where
-    PyTorch makes them NaN. Source: arXiv:1607.08022.
+    PyTorch makes them NaN. Source: Ulyanov, Vedaldi and Lempitsky 2016, arXiv:1607.08022.
 
     Args:
         num_features: number of channels C.
@@ -226,7 +223,7 @@ class InstanceNorm(ChannelNorm, _InstanceNorm):
                 f"Expected more than 1 spatial element when training, got input size {list(x.shape)}"
             )
         positions = tuple(range(2, x.dim()))
-        y, mean, var = normalize(x, *self._per_channel(batch_layout(x)[1]), positions, self.eps)
+        y, mean, var = normalize(x, *parameters(self, batch_layout(x)[1]), positions, self.eps)
         if self.training and self.track_running_stats and x.numel():
             self._move(mean.mean(0), var.mean(0) * (count / (count - 1)), self.momentum or 0.0)
         return y

@@ -37,7 +37,7 @@ def weight_norm(module: nn.Module, name: str = "weight", dim: int | None = 0) ->
 
     Drop-in for ``torch.nn.utils.parametrizations.weight_norm``: g and v are
     ``parametrizations.<name>.original0`` and ``original1``, and ``torch.nn.utils.parametrize`` can remove it
-    again. Source: Salimans & Kingma 2016, arXiv:1602.07868.
+    again. Source: Salimans and Kingma 2016, arXiv:1602.07868.
 
     Args:
         module: holds the weight; changed in place.
