@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from course.recordings import device_name
+from course.manifests import device_name
 
 ROOT = Path(__file__).parents[1]
 TABLE = ROOT / "tests" / "roundings.md"

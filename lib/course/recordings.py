@@ -7,55 +7,31 @@
 
 writes `recordings/NAME/runs.csv` (tidy: one row a measurement) and `manifest.json`. Finished runs are kept
 in the store, so that a recording that was killed goes on where it stopped. Under torchrun each process takes
-its share of the runs, on its own GPU, and the first one writes.
+its share of the runs, on its own GPU, and the first one writes. A recording of long runs (`long_runs`) is
+written run by run; the same command in a second terminal takes other runs.
 """
 
 import argparse
-import csv
+import gzip
 import hashlib
-import inspect
+import io
 import json
 import os
-import platform
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import torch
 from torch import distributed
 
-import bnlab
-from bnlab.sweep import Settings, code_of, sweep
+from bnlab.sweep import Settings, sweep
 
-from . import data, experiments
-
-UNITS = {
-    "model": "the experiment, a function in course.experiments",
-    "network": "normalization or activation; standard has none",
-    "lr": "learning rate",
-    "batch_size": "samples per mini-batch",
-    "steps": "updates made in the whole run",
-    "seed": "seed of initial weights, data order, and data where it is drawn",
-    "kind": "landscape, shift, accuracy, or end (of the run)",
-    "step": "number of updates made before the measurement",
-    "loss0": "mini-batch loss where the network is: mean cross-entropy (nats) or half the summed squares",
-    "gradient_norm": "Euclidean norm of the gradient; of that layer's weight in rows of kind shift",
-    "weight_norm": "Euclidean norm of all weight matrices together",
-    "step_size": "s of the probe theta - s * gradient, in the units of lr",
-    "loss": "mini-batch loss at the probe",
-    "gradient_distance": "Euclidean distance between the gradients at the probe and where the network is",
-    "cosine": "cosine between those two gradients; in rows of kind shift, between G and G' of [2] Def. 2.1",
-    "beta": "gradient_distance / (step_size * gradient_norm)",
-    "layer": "number of the linear or convolutional layer, from 1 at the input",
-    "name": "the layer's name in the network",
-    "l2": "|G - G'| of [2] Def. 2.1",
-    "test_accuracy": "share of right answers in test mode, 0 to 1",
-    "diverged_at": "first step with a loss that is not finite; empty if there was none",
-}
-
+from . import experiments
+from .long_runs import LONG_RECORDINGS, listing, read_manifest, record_long
+from .manifests import UNITS, csv_of, dataset_checksum, origin, part_of, table_of
 
 PAIR = ("standard", "batchnorm")
 
@@ -104,10 +80,16 @@ def _deep_linear(runs: Iterable[tuple[str, float]], device: str) -> Part:
 
 def _vgg(runs: Iterable[tuple[str, float]], scale: str, device: str) -> Part:
     shapes: dict[str, Settings] = {
-        "paper": {"plan": "16", "width": 1.0, "steps": 15_000, "every": 100},
-        "laptop": {"plan": "A", "width": 0.25, "steps": 1_000, "every": 20},
+        "paper": {"plan": "16", "width": 1.0, "steps": 15_000, "probe_every": 100},
+        "laptop": {"plan": "A", "width": 0.25, "steps": 1_000, "probe_every": 20},
     }
-    grid: list[Settings] = [{"network": n, "lr": lr, "device": device, **shapes[scale]} for n, lr in runs]
+    fixed: Settings = shapes[scale] | {
+        "init": "he",
+        "shift_every": 100,
+        "accuracy_every": 100,
+        "device": device,
+    }
+    grid: list[Settings] = [{"network": n, "lr": lr, **fixed} for n, lr in runs]
     return Part(experiments.vgg_cifar10, grid)
 
 
@@ -173,27 +155,19 @@ def record(
                 f"{len(done.failures)} runs of {model} failed, so nothing was written; the first: "
                 f"{first.settings}, seed {first.seed}\n{first.traceback}"
             )
-        constant = {k: v for k, v in part.grid[0].items() if all(s[k] == v for s in part.grid)}
+        described = part_of(part.experiment, part.grid, len(part.grid) * len(seeds))
         rows += [
-            {"model": model} | {k: v for k, v in row.items() if k not in constant}
+            {"model": model} | {k: v for k, v in row.items() if k not in described["settings"]}
             for row in done.rows
             if row["kind"] in recording.kinds
         ]
-        varied = {k: sorted({s[k] for s in part.grid}, key=str) for k in part.grid[0] if k not in constant}
-        code = hashlib.sha256(code_of(part.experiment).encode()).hexdigest()
-        parts.append(
-            {
-                "experiment": model,
-                "about": inspect.getdoc(part.experiment),
-                "runs": len(part.grid) * len(seeds),
-                "settings": constant,
-            }
-            | {"varied": varied, "code_sha256": code}
-        )
+        parts.append(described)
         seconds += done.seconds
     target = Path(folder) / name
     target.mkdir(parents=True, exist_ok=True)
-    columns = write_csv(target / "runs.csv", rows)
+    frame = table_of(rows)
+    table = csv_of(frame)
+    (target / "runs.csv").write_bytes(table)
     manifest = {
         "title": recording.title,
         "command": f"python -m course.recordings {name} --scale {scale} --seeds {' '.join(map(str, seeds))}",
@@ -201,20 +175,12 @@ def record(
         "parts": parts,
         "seeds": list(seeds),
         "rows": len(rows),
-        "columns": {column: UNITS[column] for column in columns},
+        "columns": {column: UNITS[column] for column in frame},
         "data": {dataset: dataset_checksum(dataset) for dataset in recording.datasets},
         "note": note,
-        "runs_csv_sha256": hashlib.sha256((target / "runs.csv").read_bytes()).hexdigest(),
-        "versions": {
-            "bnlab": bnlab.__version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-        "device": device_name(device),
+        "runs_csv_sha256": hashlib.sha256(table).hexdigest(),
         "wall_seconds": round(seconds),  # of all runs together
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+    } | origin(part.experiment, device)
     (target / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     return target
 
@@ -225,8 +191,6 @@ def compute_share(name: str, *, scale: str, device: str, seeds: Sequence[int], s
     The processes share the store. True in the process that is to write the recording.
     """
     rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    if device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("gloo", timeout=timedelta(days=30))
     for part in RECORDINGS[name].parts(scale, device):
         if share := part.grid[rank::processes]:
@@ -236,72 +200,41 @@ def compute_share(name: str, *, scale: str, device: str, seeds: Sequence[int], s
     return rank == 0
 
 
-def load(folder: str | Path) -> tuple[dict[str, np.ndarray], dict]:
-    """The columns of a recording as arrays (NaN where a number is missing), and its manifest.
+def load(folder: str | Path) -> tuple[pd.DataFrame, dict]:
+    """A recording as a table, one row a measurement (units in the manifest's `columns`), and its manifest.
 
-    Raises ValueError if `runs.csv` is not the file that the manifest describes.
+    Raises ValueError if a file is not the one that the manifest describes.
+
+    >>> frame, manifest = load("recordings/ics")  # doctest: +SKIP
+    >>> frame[frame.layer == 9].groupby("network").cosine.median()  # doctest: +SKIP
     """
     folder = Path(folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    raw = (folder / "runs.csv").read_bytes()
-    found, expected = hashlib.sha256(raw).hexdigest(), manifest["runs_csv_sha256"]
-    if found != expected:
-        raise ValueError(
-            f"{folder / 'runs.csv'}: expected sha256 {expected}, found {found}; check it out again"
-        )
-    header, *rows = csv.reader(raw.decode().splitlines())
-    columns = {}
-    for name, values in zip(header, zip(*rows, strict=True), strict=True):
-        try:
-            columns[name] = np.array([float(value or "nan") for value in values])
-        except ValueError:
-            columns[name] = np.array(values)
-    return columns, manifest
-
-
-def write_csv(path: Path, rows: list[dict]) -> list[str]:
-    """Write rows with six significant digits, and return the columns, in the order of `UNITS`."""
-    present = {column for row in rows for column in row}
-    columns = [column for column in UNITS if column in present]
-    if unknown := present - set(columns):
-        raise ValueError(f"columns without a unit: {', '.join(sorted(unknown))}; add them to UNITS")
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        for row in rows:
-            writer.writerow([_cell(row.get(column)) for column in columns])
-    return columns
-
-
-def _cell(value: object) -> object:
-    return f"{value:.6g}" if isinstance(value, float) else value
-
-
-def dataset_checksum(name: str) -> dict[str, str]:
-    """sha256 of the tensors of each split; of seed 0 where the data is drawn."""
-    if name == "gaussian":
-        return {"seed 0": data.checksum(*data.gaussian_regression(seed=0))}
-    load: dict[str, Callable] = {"cifar10": data.cifar10, "fashion_mnist": data.fashion_mnist}
-    return {split: data.checksum(*load[name](split)) for split in data.SPLITS}
-
-
-def device_name(device: str) -> str:
-    """The processor's name, as far as it can be found."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
-    return (names[0].split(":")[1].strip() if names else platform.machine()) + ", one thread a run"
+    if "runs" in manifest:
+        files = {f"runs/{name}.csv.gz": run["sha256"] for name, run in manifest["runs"].items()}
+    else:
+        files = {"runs.csv": manifest["runs_csv_sha256"]}
+    frames = []
+    for name, expected in files.items():
+        raw = (folder / name).read_bytes()
+        if (found := hashlib.sha256(raw).hexdigest()) != expected:
+            raise ValueError(
+                f"{folder / name}: expected sha256 {expected}, found {found}; check it out again"
+            )
+        text = gzip.decompress(raw) if name.endswith(".gz") else raw
+        frames.append(pd.read_csv(io.BytesIO(text), float_precision="round_trip"))
+    return pd.concat(frames, ignore_index=True), manifest
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m course.recordings", description=__doc__.split("\n")[0])
-    parser.add_argument("name", nargs="?", help="one of " + ", ".join(RECORDINGS))
-    parser.add_argument("--list", action="store_true", help="list the recordings and stop")
+    names = (*RECORDINGS, *LONG_RECORDINGS)
+    parser.add_argument("name", nargs="?", help="one of " + ", ".join(names))
+    parser.add_argument("--list", action="store_true", help="say what each costs and what is done, and stop")
     parser.add_argument("--scale", choices=("laptop", "paper"), default="laptop")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
+    parser.add_argument("--seeds", type=int, nargs="+", help="0 1 2; of a long recording, all")
     parser.add_argument("--jobs", type=int, default=-1, help="worker processes; -1 for one per core")
     parser.add_argument("--store", default=".store/recordings", help="folder of finished runs")
     parser.add_argument("--folder", default="recordings", help="where to write")
@@ -309,19 +242,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.list:
         for name, recording in RECORDINGS.items():
-            sizes = {
-                scale: sum(len(part.grid) for part in recording.parts(scale, "cpu"))
-                for scale in ("laptop", "paper")
-            }
-            print(f"{name:14} {recording.title} ({sizes['laptop']} runs a seed)")
-    elif options.name not in RECORDINGS:
-        sys.exit(f"{parser.prog}: name must be one of {', '.join(RECORDINGS)}; got {options.name!r}")
+            print(f"{name}: {recording.title}; {_cost(name, recording, options.folder)}")
+        for name in LONG_RECORDINGS:
+            print("\n".join(listing(name, options.folder)))
+        return
+    if options.name not in names:
+        sys.exit(f"{parser.prog}: name must be one of {', '.join(names)}; got {options.name!r}")
+    what = {k: getattr(options, k) for k in ("scale", "device", "store")}
+    where = {"folder": options.folder, "note": options.note}
+    if "LOCAL_RANK" in os.environ and options.device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if options.name in LONG_RECORDINGS:
+        written = record_long(options.name, seeds=options.seeds, **what, **where)
     else:
-        what = {name: getattr(options, name) for name in ("scale", "device", "seeds", "store")}
+        what["seeds"] = options.seeds or (0, 1, 2)
         if "WORLD_SIZE" in os.environ and not compute_share(options.name, **what):
             return
-        written = record(options.name, n_jobs=options.jobs, folder=options.folder, note=options.note, **what)
-        print(f"written: {written}", file=sys.stderr)
+        written = record(options.name, n_jobs=options.jobs, **what, **where)
+    print(f"written: {written}", file=sys.stderr)
+
+
+def _cost(name: str, recording: Recording, folder: str | Path) -> str:
+    """Runs of a seed, and the hours that the recording at hand took."""
+    runs = sum(len(part.grid) for part in recording.parts("laptop", "cpu"))
+    manifest = read_manifest(Path(folder) / name)
+    if not manifest:
+        return f"{runs} runs a seed, cost not measured"
+    hours = manifest["wall_seconds"] / 3600 / len(manifest["seeds"])
+    others = " and ".join({"laptop", "paper"} - {manifest["scale"]})
+    return f"{runs} runs a seed, {hours:.2f} h at scale {manifest['scale']}, not measured at scale {others}"
 
 
 if __name__ == "__main__":
