@@ -112,12 +112,13 @@ def interval(
     least, most = bounds
     if (values < least).any() or (values > most).any():
         raise ValueError(f"values must lie within bounds={bounds}, got {values.min():g} to {values.max():g}")
-    inside = (values > least).all() and (values < most).all()
-    if bounds == (-math.inf, math.inf) or not inside:
-        ends = [np.clip(end, least, most) for end in _student(values, level)]
-    else:
-        ends = [_free(end, least, most) for end in _student(_freed(values, least, most), level)]
-    ends = [end if np.ndim(end) else float(end) for end in ends]
+    ends = [np.clip(end, least, most) for end in _student(values, level)]
+    if math.isfinite(least) or math.isfinite(most):
+        inside = ((values > least) & (values < most)).all(0)
+        with np.errstate(divide="ignore", invalid="ignore"):  # on a bound the plain interval stays
+            free = [_free(end, least, most) for end in _student(_freed(values, least, most), level)]
+        ends = [np.where(inside, *pair) for pair in zip(free, ends, strict=True)]
+    ends = [np.asarray(end) if np.ndim(end) else float(end) for end in ends]
     return Interval(*ends, n=n, kind="t", values=values)
 
 

@@ -44,6 +44,9 @@ def test_a_bounded_quantity_keeps_its_bound():
     np.testing.assert_allclose([found.low, found.high], expected, rtol=1e-12)
     assert interval(shares).high > 1  # which the plain interval does not
     assert interval([0.5, 0.9, 1.0], bounds=(0, 1)).high == 1  # a value on the bound: cut there
+    both = interval(np.stack([shares, [0.5, 0.9, 1.0]], axis=1), bounds=(0, 1))  # each place for itself
+    np.testing.assert_allclose(both.low[0], found.low)
+    np.testing.assert_allclose(both.low[1], interval([0.5, 0.9, 1.0]).low)
 
 
 def test_a_factor_is_the_geometric_mean_of_paired_quotients():
