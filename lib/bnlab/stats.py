@@ -155,8 +155,8 @@ def _student(values: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray, 
 
 def _freed(values: np.ndarray, least: float, most: float) -> np.ndarray:
     """Values between bounds, on a scale without bounds."""
-    above = np.log(values - least) if math.isfinite(least) else 0.0
-    below = np.log(most - values) if math.isfinite(most) else 0.0
+    above = np.log(values - least) if math.isfinite(least) else np.zeros_like(values)
+    below = np.log(most - values) if math.isfinite(most) else np.zeros_like(values)
     return above - below
 
 

@@ -79,14 +79,14 @@ class Claim:
 
     def rule(self) -> str:
         """The range in words: "true if at least ×2"."""
-        low, high = self.true_if
+        low, high = (None if edge is None else self._edge(edge) for edge in self.true_if)
         if low == high:
-            return f"true if exactly {self._edge(low)}"
+            return f"true if exactly {low}"
         if low is None:
-            return f"true if at most {self._edge(high)}"
+            return f"true if at most {high}"
         if high is None:
-            return f"true if at least {self._edge(low)}"
-        return f"true if between {self._edge(low)} and {self._edge(high)}"
+            return f"true if at least {low}"
+        return f"true if between {low} and {high}"
 
     def _edge(self, edge: float) -> str:
         before, after = UNITS[self.unit]
@@ -171,7 +171,7 @@ def settle(claim_id: str, found: Interval | Mapping[str, Interval]) -> None:
 def outcome(claim: Claim, found: Interval | Mapping[str, Interval]) -> dict:
     """What is stored of a settled claim: the claim, its settings with their numbers, and the verdict."""
     settings = found if isinstance(found, Mapping) else {"": found}
-    rows = []
+    rows: list[dict] = []
     for name, part in settings.items():
         if not isinstance(part, Interval):
             raise TypeError(
@@ -180,10 +180,10 @@ def outcome(claim: Claim, found: Interval | Mapping[str, Interval]) -> dict:
         estimate, low, high = (_significant(end) for end in part)
         if not low <= estimate <= high and estimate == estimate:
             raise ValueError(f"found: {estimate} lies outside its interval [{low}, {high}]")
-        few = part.values is not None and part.kind == "t" and len(part.values) <= 5
+        seeds = [] if part.values is None or part.kind != "t" or len(part.values) > 5 else list(part.values)
         rows.append(
             {"setting": name, "estimate": estimate, "low": low, "high": high, "n": part.n, "kind": part.kind}
-            | {"seeds": [_significant(value) for value in part.values] if few else []}
+            | {"seeds": [_significant(value) for value in seeds]}
         )
     words = [claim.word(row["low"], row["high"]) for row in rows]
     return {
