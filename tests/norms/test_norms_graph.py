@@ -92,6 +92,7 @@ def batched_gradients(layer, x):
 
 
 @PAIRS
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # of vmap without grad mode
 @pytest.mark.parametrize(
     "tool",
     [gradients, jacobian, jacobian_without_grad_mode, second_derivative, many_weights, batched_gradients],

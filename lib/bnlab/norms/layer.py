@@ -20,7 +20,7 @@ class Layer(nn.Module):
     def __call__(self, *args, **kwargs):
         for value in (*args, *kwargs.values()):
             if isinstance(value, torch.fx.Proxy):
-                name = value.tracer.path_of_module(self)
+                name = value.tracer.path_of_module(self)  # type: ignore[attr-defined]
                 return value.tracer.create_proxy("call_module", name, args, kwargs)
         return super().__call__(*args, **kwargs)
 

@@ -82,7 +82,8 @@ class _LpNormalize(torch.autograd.Function):
 
         def formula(*given):
             found = iter(given)
-            return lp_batch_norm(*[None if t is None else next(found) for t in tensors], p=ctx.p, eps=ctx.eps)
+            x, weight, bias = (None if t is None else next(found) for t in tensors)
+            return _formula(x, weight, bias, ctx.p, ctx.eps)[0]
 
         found = iter(torch.func.vjp(formula, *given)[1](grad))
         return *(None if t is None else next(found) for t in tensors), None, None

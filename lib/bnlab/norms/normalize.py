@@ -97,7 +97,11 @@ class Normalize(torch.autograd.Function):
             slope = slope + grad_var * (2 / n)
         if grad_mean is not None:
             level = level + grad_mean / n
-        dx = (grad * scale).add_(centred * slope)
+        dx = grad * scale
+        if torch.is_grad_enabled():
+            dx = dx + centred * slope
+        else:
+            dx.addcmul_(centred, slope)  # saves room for one activation
         return dx if mean is None else dx.add_(level), dweight, dbias, None, None, None
 
     @staticmethod
