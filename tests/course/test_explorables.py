@@ -309,7 +309,7 @@ RACE_SETTINGS = [
 def race():
     """The recorded race: names, batch sizes, learning rates, and the rows of a run's end."""
     columns, _ = load(ROOT / "recordings" / "alternatives")
-    end = {name: values[columns["kind"] == "end"] for name, values in columns.items()}
+    end = {name: values[columns["kind"] == "end"].to_numpy() for name, values in columns.items()}
     names, sizes, rates = list(ALTERNATIVES), [4, 32, 256], sorted(set(end["lr"]))
     accuracy = np.array([[[recorded(end, n, b, r) for r in rates] for n in names] for b in sizes])
     return explorables.race(names, sizes, rates, accuracy), end
@@ -372,7 +372,8 @@ LANDSCAPE_SETTINGS = [
 
 @pytest.fixture(scope="module")
 def vgg_columns():
-    return load(ROOT / "recordings" / "vgg-cifar10")[0]
+    frame, _ = load(ROOT / "recordings" / "vgg-cifar10")
+    return {name: column.to_numpy() for name, column in frame.items()}
 
 
 @pytest.fixture(scope="module")
