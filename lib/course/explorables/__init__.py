@@ -195,7 +195,7 @@ def _looks(rows: Mapping[str, np.ndarray]) -> dict:
     looks = np.unique(rows["step"], return_index=True)[1]
 
     def short(values: np.ndarray) -> list:
-        return [[float(f"{v:.4g}") for v in look] for look in values.reshape(len(looks), -1)]
+        return [[float(f"{v:.4g}") for v in look] for look in np.reshape(values, (len(looks), -1))]
 
     run = {name: short(rows[name]) for name in ("loss", "gradient_distance", "cosine")}
     return run | {name: [look[0] for look in short(rows[name])] for name in ("loss0", "gradient_norm")}
