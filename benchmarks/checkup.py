@@ -151,7 +151,9 @@ class Data:
         return found[:count]
 
 
-def make_data(family: str, seed: int, samples: int = 640, noise: float = 1.0, imbalance: bool = False) -> Data:
+def make_data(
+    family: str, seed: int, samples: int = 640, noise: float = 1.0, imbalance: bool = False
+) -> Data:
     g = torch.Generator().manual_seed(seed)
     shape = SHAPES[family]
     patterns = torch.randn(CLASSES, *shape, generator=g)
@@ -221,7 +223,9 @@ class Case:
         return self
 
     def norms(self) -> list[nn.Module]:
-        return [m for m in self.model.modules() if isinstance(m, BatchNorm | bnlab.BatchNorm | bnlab.InstanceNorm)]
+        return [
+            m for m in self.model.modules() if isinstance(m, BatchNorm | bnlab.BatchNorm | bnlab.InstanceNorm)
+        ]
 
     def set(self, **attributes) -> Case:
         for norm in self.norms():
@@ -235,7 +239,9 @@ class Case:
 
 
 def trained(family: str, seed: int, **parts) -> Case:
-    return Case(family, seed).build(**parts).train() if parts else copy.deepcopy(plainly_trained(family, seed))
+    return (
+        Case(family, seed).build(**parts).train() if parts else copy.deepcopy(plainly_trained(family, seed))
+    )
 
 
 @functools.lru_cache(1)
@@ -328,7 +334,9 @@ def averaged_weights(family, seed):
 def statistics_of_another_checkpoint(family, seed):
     case, other = trained(family, seed), trained(family, seed + 100)
     for norm, foreign in zip(case.norms(), other.norms(), strict=True):
-        norm.load_state_dict({**norm.state_dict(), **{k: v for k, v in foreign.state_dict().items() if "running" in k}})
+        norm.load_state_dict(
+            {**norm.state_dict(), **{k: v for k, v in foreign.state_dict().items() if "running" in k}}
+        )
     return case
 
 
@@ -418,9 +426,7 @@ def accumulation_over_micro_batches(family, seed):
         return sum(cross_entropy(model(x), y) for x, y in parts) / 4
 
     case.train(loss=loss)
-    case.batches = [
-        pair for x, y in case.batches[:5] for pair in zip(x.split(2), y.split(2), strict=True)
-    ]
+    case.batches = [pair for x, y in case.batches[:5] for pair in zip(x.split(2), y.split(2), strict=True)]
     case.options = {"steps": case.steps}
     return case
 
@@ -718,9 +724,7 @@ def imbalanced_classes(family, seed):
 
 @healthy
 def dropout_behind_the_norms(family, seed):
-    return trained(
-        family, seed, activation=lambda c: nn.Sequential(nn.ReLU(), nn.Dropout(0.1))
-    )
+    return trained(family, seed, activation=lambda c: nn.Sequential(nn.ReLU(), nn.Dropout(0.1)))
 
 
 @healthy
@@ -755,7 +759,9 @@ def study(half: str, only: str | None, show: bool) -> tuple[list[dict], list[dic
                     found = case.check()
                     spent += time.perf_counter() - start
                     place = next((i for i, c in enumerate(found.causes) if c in causes), None)
-                    sick.append({"family": family, "seed": seed, "name": name, "place": place, "found": found})
+                    sick.append(
+                        {"family": family, "seed": seed, "name": name, "place": place, "found": found}
+                    )
                     if show:
                         print(f"==== {family} {seed} {name}\n{found}\n", flush=True)
             for name, make in HEALTHY.items():
@@ -782,7 +788,9 @@ def table(sick: list[dict], well: list[dict]) -> str:
     ]
     for case in sick:
         if case["place"] != 0:
-            lines.append(f"  {case['family']} {case['seed']} {case['name']}: {', '.join(case['found'].causes)}")
+            lines.append(
+                f"  {case['family']} {case['seed']} {case['name']}: {', '.join(case['found'].causes)}"
+            )
     for case in well:
         if not case["found"].healthy:
             causes = collections.Counter(case["found"].causes)

@@ -1,4 +1,4 @@
-"""``python -m bnlab.checkup module:factory``: a check-up from the command line, for continuous integration."""
+"""``python -m bnlab.checkup module:factory``: a check-up from the command line."""
 
 from __future__ import annotations
 

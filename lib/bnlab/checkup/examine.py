@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from ..measure.frozen import frozen
 from .findings import find
 from .measurements import measure
 from .passes import Forward, Loss, take
@@ -46,7 +47,7 @@ def checkup(
             the output's shape; without any loss the outputs are compared.
         test: batches of test data, to be compared with the training data.
         optimizer: the optimizer of the training loop, to see whether it holds gamma and beta.
-        steps: how many optimizer steps were made since the statistics were reset, to compare with the updates.
+        steps: how many optimizer steps were made since the statistics were reset, against the updates.
         forward: runs the model on a batch, such as ``lambda model, batch: model(batch["image"])``.
         budget: at most so many forward passes; fewer batches are used, at least 4. By default about four per
             batch, and two per layer if something is wrong.
@@ -57,7 +58,7 @@ def checkup(
         none above a note, ``frame()`` holds every number, ``plot()`` shows the worst three.
 
     Raises:
-        ValueError: no normalization layer, no batch, or a budget below 16.
+        ValueError: no normalization layer, no batch, or a budget below 17.
         TypeError: a batch of another kind without `forward`; a loss that is no scalar.
 
     Example:
@@ -77,19 +78,23 @@ def checkup(
         >>> found.causes[0], found.healthy
         ('start values', False)
         >>> print(found.findings[0].measured)
-        96% of the stored variance of "1" is left of its start value 1: momentum 0.001, 100 updates (healthy: below 5%)
+        96% of the stored variance of "1" is left of its start value 1: momentum 0.001, 100 updates (...)
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    if budget is not None and budget < 16:
-        raise ValueError(f"budget: expected at least 16 passes (4 batches in 4 modes), got {budget}")
-    most = 20 if budget is None else min(20, budget // 4 - (2 if budget > 40 else 0))
-    kept = take("batches", batches, most)
+    if budget is not None and budget < 17:
+        raise ValueError(
+            f"budget: expected at least 17 passes (4 batches in 4 modes, one to look), got {budget}"
+        )
+    most = 20 if budget is None else min(20, (budget - 1) // 4 - (2 if budget > 40 else 0))
+    with frozen(model):  # loaders draw random numbers
+        kept = take("batches", batches, most)
+        tested = [] if test is None else take("test", test, most)
     measured = measure(
         model,
         kept,
         loss=loss,
-        test=[] if test is None else take("test", test, most),
+        test=tested,
         optimizer=optimizer,
         steps=steps,
         forward=forward,

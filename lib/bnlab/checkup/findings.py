@@ -116,7 +116,8 @@ def _mismatched(n: LayerNumbers) -> bool:
     if not n.stored:
         return False
     chance = 0.0 if n.sampling != n.sampling else 1.5 * n.sampling  # of the retaken statistics themselves
-    return n.shift > math.hypot(limit("shift"), chance) or n.log_spread > math.hypot(limit("log_spread"), chance)
+    spread = n.log_spread - (0.0 if n.dropout != n.dropout else abs(n.dropout))  # what dropout explains
+    return n.shift > math.hypot(limit("shift"), chance) or spread > math.hypot(limit("log_spread"), chance)
 
 
 def _level(m: Measurements) -> str:
@@ -142,7 +143,8 @@ def bad_data(m: Measurements) -> Iterator[Finding]:
             "bad data",
             "fault",
             f"batch {m.bad_data[0]} of {m.batches} holds NaN or infinity before the network sees it",
-            "one such batch makes every running statistic NaN for good, and with it every answer in eval mode",
+            "one such batch makes every running statistic NaN for good, and with it every answer "
+            "in eval mode",
             "mend the data: assert x.isfinite().all() in the Dataset; then " + RETAKE,
         )
 
@@ -157,7 +159,8 @@ def not_finite(m: Measurements) -> Iterator[Finding]:
             "fault",
             f"the input of {_where([first])} is NaN or infinite in batch {m.numbers[first].nonfinite_batch}, "
             "the data are not; no layer before it shows any",
-            f"it is made between the layer before and this one; {len(layers)} layers take it into their statistics",
+            f"it is made between the layer before and this one; {len(layers)} layers take it into "
+            "their statistics",
             f"look at what runs in front of {_where([first])} (overflow, log, division); then {RETAKE}",
             _names([first]),
         )
@@ -226,7 +229,8 @@ def never_updated(m: Measurements) -> Iterator[Finding]:
         yield Finding(
             "untrained",
             "note",
-            f"the stored statistics of {_where(layers)} are 0 and 1, and gamma and beta too are as at the start",
+            f"the stored statistics of {_where(layers)} are 0 and 1, and gamma and beta too are as "
+            "at the start",
             "nothing, if the network is not trained yet",
             "train it",
             _names(layers),
@@ -265,7 +269,8 @@ def missing_updates(m: Measurements) -> Iterator[Finding]:
             _level(m) if any(_mismatched(m.numbers[layer]) for layer in layers) else "note",
             f"{_where(layers)} was updated {n.updates_per_step:.2g} times per optimizer step "
             f"({n.updates:.0f} updates, {m.steps} steps; healthy: 1)",
-            f"for part of the training the network was in eval mode, and its statistics stood still: {_harm(m)}",
+            "for part of the training the network was in eval mode, and its statistics stood "
+            f"still: {_harm(m)}",
             "model.train() after each validation; then " + RETAKE,
             _names(layers),
         )
@@ -283,7 +288,8 @@ def start_values(m: Measurements) -> Iterator[Finding]:
         yield Finding(
             "start values",
             _level(m),
-            f"{n.start_share:.0%} of the stored variance of {_where(layers)} is left of its start value 1: momentum "
+            f"{n.start_share:.0%} of the stored variance of {_where(layers)} is left of its start "
+            "value 1: momentum "
             f"{n.momentum:g}, {n.updates:.0f} updates (healthy: below {limit('start_share'):.0%})",
             f"the stored statistics are not yet those of the data: {_harm(m)}",
             f"momentum=0.1 (the weight of the new batch; torch counts the other way than Keras), or {RETAKE}",
@@ -300,10 +306,12 @@ def one_layer_two_inputs(m: Measurements) -> Iterator[Finding]:
         yield Finding(
             "two inputs",
             _level(m),
-            f"{_where(layers)} runs {n.calls} times in a pass, on inputs whose means lie {n.call_difference:.2g} "
+            f"{_where(layers)} runs {n.calls} times in a pass, on inputs whose means lie "
+            f"{n.call_difference:.2g} "
             f"spreads apart (healthy: below {limit('call_difference'):g})",
             f"in training each input is normalized by itself, in eval mode both by one average: {_harm(m)}",
-            "give each input a normalization layer of its own, or join the inputs in one batch: torch.cat([a, b])",
+            "give each input a normalization layer of its own, or join the inputs in one batch: "
+            "torch.cat([a, b])",
             _names(layers),
         )
 
@@ -318,9 +326,15 @@ def composition(m: Measurements) -> Iterator[Finding]:
             kind, remedy = "there are two kinds of batches", "mix both kinds in each batch"
             remedy += ", or give each kind its own normalization layers"
         elif n.repeat > 0.4:
-            kind, remedy = "neighbouring batches are alike: the data are sorted", "DataLoader(..., shuffle=True)"
+            kind, remedy = (
+                "neighbouring batches are alike: the data are sorted",
+                "DataLoader(..., shuffle=True)",
+            )
         else:
-            kind, remedy = "samples of a batch are alike", "DataLoader(..., shuffle=True), no grouping by class or source"
+            kind, remedy = (
+                "samples of a batch are alike",
+                "DataLoader(..., shuffle=True), no grouping by class or source",
+            )
         yield Finding(
             "composition",
             _level(m),
@@ -343,7 +357,8 @@ def extra_updates(m: Measurements) -> Iterator[Finding]:
             "fault" if gap_is_large(m) else "warning",
             f"{_where(layers)} was updated {n.updates_per_step:.3g} times per optimizer step "
             f"({n.updates:.0f} updates, {m.steps} steps; healthy: 1)",
-            f"a second pass in train mode (logging, validation, noise, accumulation) enters the statistics: {_harm(m)}",
+            "a second pass in train mode (logging, validation, noise, accumulation) enters the "
+            f"statistics: {_harm(m)}",
             "with bnlab.running_statistics(model): ... around the other pass, or model.eval() for it",
             _names(layers),
         )
@@ -357,7 +372,8 @@ def recomputed(m: Measurements) -> Iterator[Finding]:
         yield Finding(
             "recomputed",
             "warning",
-            f"{_where(layers)} runs {n.calls_in_backward} times more in the backward pass (healthy: 0): checkpointing",
+            f"{_where(layers)} runs {n.calls_in_backward} times more in the backward pass (healthy: "
+            "0): checkpointing",
             f"each step updates its statistics twice; momentum {n.momentum:g} acts as "
             f"{1 - (1 - n.momentum) ** 2:.2g}",
             "lower the momentum to 1 - (1 - momentum) ** 0.5 in checkpointed layers, or leave norms outside",
@@ -376,7 +392,8 @@ def few_values(m: Measurements) -> Iterator[Finding]:
             "warning",
             f"a batch mean at {_where(layers)} is worth {n.independent:.2g} independent values "
             f"(healthy: {limit('independent'):g} and more)",
-            f"it is off by about {n.independent**-0.5:.1g} spreads; accumulating gradients does not change that",
+            f"it is off by about {n.independent**-0.5:.1g} spreads; accumulating gradients does not "
+            "change that",
             "larger batches, or bnlab.convert(model, lambda c: bnlab.GroupNorm(groups, c)) before training",
             _names(layers),
         )
@@ -384,14 +401,17 @@ def few_values(m: Measurements) -> Iterator[Finding]:
 
 @rule("stale statistics", "gap")
 def momentum(m: Measurements) -> Iterator[Finding]:
-    layers = _layers(m, lambda n: n.stored and n.momentum > 0.2 and n.momentum_noise > limit("momentum_noise"))
+    layers = _layers(
+        m, lambda n: n.stored and n.momentum > 0.2 and n.momentum_noise > limit("momentum_noise")
+    )
     if layers:
         layers = _worst(m, layers, "momentum_noise")
         n = m.numbers[layers[0]]
         yield Finding(
             "momentum",
             _level(m),
-            f"the stored mean of {_where(layers)} moves by {n.momentum_noise:.2g} spreads from batch to batch "
+            f"the stored mean of {_where(layers)} moves by {n.momentum_noise:.2g} spreads from "
+            "batch to batch "
             f"(healthy: below {limit('momentum_noise'):g}); momentum is {n.momentum:g}",
             f"momentum is the weight of the new batch: only the last batches are remembered; {_harm(m)}",
             f"momentum={min(0.1, 1 - n.momentum) or 0.1:.2g} (Keras counts the other way); then {RETAKE}",
@@ -399,7 +419,7 @@ def momentum(m: Measurements) -> Iterator[Finding]:
         )
 
 
-@rule("stale statistics", "gap")
+@rule("gap")
 def dropout(m: Measurements) -> Iterator[Finding]:
     layers = _layers(m, lambda n: abs(n.dropout) > limit("dropout"))
     if layers:
@@ -407,7 +427,7 @@ def dropout(m: Measurements) -> Iterator[Finding]:
         n = m.numbers[layers[0]]
         yield Finding(
             "dropout",
-            _level(m),
+            "warning" if any(_mismatched(x) for x in m.numbers.values()) else _level(m),
             f"dropout changes the spread of the input of {_where(layers)} by a factor {_exp(n.dropout)} "
             f"(healthy: below {_exp(limit('dropout'))})",
             f"the statistics are stored with dropout and used without: {_harm(m)}",
@@ -430,7 +450,8 @@ def eps(m: Measurements) -> Iterator[Finding]:
         yield Finding(
             "eps",
             _level(m),
-            f"the stored spreads are off by a factor {_exp(now)} somewhere, with eps={fit[0]} in all layers by "
+            f"the stored spreads are off by a factor {_exp(now)} somewhere, with eps={fit[0]} in "
+            "all layers by "
             f"{_exp(fit[1])} at most; the variance at {_where(layers)} is only {n.small_variance:.2g}",
             f"the network was trained with another eps than it is used with: {_harm(m)}",
             f"eps={fit[0]} in the layers, as in training",
@@ -449,7 +470,8 @@ def eps_dominates(m: Measurements) -> Iterator[Finding]:
             _level(m),
             f"eps is {n.eps_share:.0%} of variance + eps at {_where(layers)} (healthy: below "
             f"{limit('eps_share'):.0%}); the variance is {n.small_variance:.2g}",
-            f"the output has a spread of {(1 - n.eps_share) ** 0.5:.2g} in place of 1 before gamma; {_harm(m)}",
+            f"the output has a spread of {(1 - n.eps_share) ** 0.5:.2g} in place of 1 before gamma; "
+            f"{_harm(m)}",
             "scale the input up (the data, or the weights in front), or take a smaller eps",
             _names(layers),
         )
@@ -469,7 +491,8 @@ def frozen_parameters(m: Measurements) -> Iterator[Finding]:
         yield Finding(
             "frozen parameters",
             "warning",
-            f"gamma and beta of {_where(layers)} are frozen (requires_grad=False), but the layer is in train mode",
+            f"gamma and beta of {_where(layers)} are frozen (requires_grad=False), but the layer is "
+            "in train mode",
             f"its statistics go on moving, and with them what the frozen layers compute: {_harm(m)}",
             "for m in frozen_layers: m.eval(), after each model.train()",
             _names(layers),
@@ -488,8 +511,10 @@ def frozen_statistics(m: Measurements) -> Iterator[Finding]:
         yield Finding(
             "frozen statistics",
             "warning" if far else "note",
-            f"{_where(layers)} is in eval mode in training, with stored statistics {n.shift:.2g} spreads and a "
-            f"factor {_exp(n.log_spread)} off (healthy: below {limit('shift'):g} and {_exp(limit('log_spread'))})",
+            f"{_where(layers)} is in eval mode in training, with stored statistics {n.shift:.2g} "
+            "spreads and a "
+            f"factor {_exp(n.log_spread)} off (healthy: below {limit('shift'):g} and "
+            f"{_exp(limit('log_spread'))})",
             "the layers do not normalize: the weights in front have moved away from the stored statistics",
             "model.train() in front of the loop, or freeze the weights in front as well; once: " + RETAKE,
             _names(layers),
@@ -505,9 +530,11 @@ def switched_off(m: Measurements) -> Iterator[Finding]:
         yield Finding(
             "switched off",
             _level(m),
-            f"gamma has switched off {n.switched_off:.0%} of the channels of {_where(layers)} (healthy: below "
+            f"gamma has switched off {n.switched_off:.0%} of the channels of {_where(layers)} "
+            "(healthy: below "
             f"{limit('switched_off'):.0%})",
-            f"these channels give a constant; weight decay on gamma, or a penalty, does that. {_harm(m).capitalize()}",
+            "these channels give a constant; weight decay on gamma, or a penalty, does that. "
+            f"{_harm(m).capitalize()}",
             "leave gamma and beta out of weight decay: a parameter group with weight_decay=0",
             _names(layers),
         )
@@ -527,7 +554,8 @@ def stale_statistics(m: Measurements) -> Iterator[Finding]:
         _level(m),
         f"stored statistics are {n.shift:.2g} spreads and a factor {_exp(n.log_spread)} off, first in "
         f"{_where(layers[:1])} (healthy: below {limit('shift'):g} and {_exp(limit('log_spread'))}){behind}",
-        f"they belong to other weights or data (averaged weights, a part loaded, fine-tuning): {_harm(m)}{blame}",
+        "they belong to other weights or data (averaged weights, a part loaded, fine-tuning): "
+        f"{_harm(m)}{blame}",
         f"{RETAKE}; average the buffers along with the weights (AveragedModel(..., use_buffers=True))",
         _names(layers),
     )
@@ -537,17 +565,22 @@ def stale_statistics(m: Measurements) -> Iterator[Finding]:
 def test_data(m: Measurements) -> Iterator[Finding]:
     layers = _layers(
         m,
-        lambda n: n.test_shift > math.hypot(limit("test_shift"), 1.5 * n.test_sampling)
-        or n.test_log_spread > math.hypot(limit("test_log_spread"), 1.5 * n.test_sampling),
+        lambda n: (
+            n.test_shift > math.hypot(limit("test_shift"), 1.5 * n.test_sampling)
+            or n.test_log_spread > math.hypot(limit("test_log_spread"), 1.5 * n.test_sampling)
+        ),
     )
     if layers:
         n = m.numbers[layers[0]]
         yield Finding(
             "test data",
             "fault",
-            f"test input at {_where(layers)} differs from training input by {n.test_shift:.2g} spreads and a factor "
-            f"{_exp(n.test_log_spread)} (healthy: below {limit('test_shift'):g} and {_exp(limit('test_log_spread'))})",
-            "in eval mode it is normalized with the statistics of training: the network sees other data than it knows",
+            f"test input at {_where(layers)} differs from training input by {n.test_shift:.2g} "
+            "spreads and a factor "
+            f"{_exp(n.test_log_spread)} (healthy: below {limit('test_shift'):g} and "
+            f"{_exp(limit('test_log_spread'))})",
+            "in eval mode it is normalized with the statistics of training: the network sees other "
+            "data than it knows",
             "the same preprocessing and padding for both; compare x.mean() and x.std() of a batch of each",
             _names(layers),
         )
@@ -568,7 +601,8 @@ def dead(m: Measurements) -> Iterator[Finding]:
             f"{n.dead:.0%} of the channels in front of {_where(layers)} are constant over all batches "
             f"(healthy: below {limit('dead'):.0%})",
             "there is nothing to normalize: their output is beta",
-            "look at what is in front: ReLU units that never fire, padding, weights at 0; a lower learning rate",
+            "look at what is in front: ReLU units that never fire, padding, weights at 0; a lower "
+            "learning rate",
             _names(layers),
         )
 
@@ -620,7 +654,8 @@ def wrong_dimension(m: Measurements) -> Iterator[Finding]:
         yield Finding(
             "wrong dimension",
             "fault",
-            f"{_where(layers)} takes {shape} and normalizes dimension 1 (size {shape[1]}), but a linear layer beside it "
+            f"{_where(layers)} takes {shape} and normalizes dimension 1 (size {shape[1]}), but a "
+            "linear layer beside it "
             f"has its features in the last (size {shape[2]})",
             "each position in the sequence is a channel here, and all features share one mean",
             "norm(x.transpose(1, 2)).transpose(1, 2), with num_features the size of the last dimension",
@@ -630,7 +665,11 @@ def wrong_dimension(m: Measurements) -> Iterator[Finding]:
 
 @rule()
 def instance_tracks(m: Measurements) -> Iterator[Finding]:
-    layers = [layer for layer in m.layers if layer.kind == "instance" and layer.buffers and m.numbers[layer].order >= 0]
+    layers = [
+        layer
+        for layer in m.layers
+        if layer.kind == "instance" and layer.buffers and m.numbers[layer].order >= 0
+    ]
     if layers:
         yield Finding(
             "instance tracks",
@@ -652,7 +691,8 @@ def sixteen_bits(m: Measurements) -> Iterator[Finding]:
             "warning",
             f"the stored statistics of {_where(layers)} are {n.buffer_dtype}",
             "small updates are rounded away, and in float16 a variance above 65,504 becomes infinite",
-            "keep the layers in float32: for m in norms: m.float(); use torch.autocast in place of model.half()",
+            "keep the layers in float32: for m in norms: m.float(); use torch.autocast in place of "
+            "model.half()",
             _names(layers),
         )
 
@@ -665,7 +705,8 @@ def depends_on_batch(m: Measurements) -> Iterator[Finding]:
         yield Finding(
             "no statistics",
             "warning",
-            f"{_where(layers)} stores no statistics (track_running_stats=False): without half of its batch an "
+            f"{_where(layers)} stores no statistics (track_running_stats=False): without half of "
+            "its batch an "
             f"answer in eval mode moves by {m.depends_on_batch:.2g} spreads (healthy: 0)",
             "the answer for a sample depends on the others in its batch; one sample alone is an error",
             "track_running_stats=True, then " + RETAKE,
@@ -681,8 +722,10 @@ def norm_behind_norm(m: Measurements) -> Iterator[Finding]:
         yield Finding(
             "norm behind norm",
             "note",
-            f"{_where(layers)} takes the output of {m.places[layers[0]].producer_name}, another normalization",
-            "the second undoes gamma and beta of the first, unless that has another reader (a residual branch)",
+            f"{_where(layers)} takes the output of {m.places[layers[0]].producer_name}, another "
+            "normalization",
+            "the second undoes gamma and beta of the first, unless that has another reader (a "
+            "residual branch)",
             "leave one of them out, if nothing else reads the first",
             _names(layers),
         )
@@ -693,14 +736,16 @@ def bias_in_front(m: Measurements) -> Iterator[Finding]:
     layers = [
         layer
         for layer, place in m.places.items()
-        if layer.kind == "batch" and getattr(place.producer, "bias", None) is not None
+        if layer.kind == "batch"
+        and getattr(place.producer, "bias", None) is not None
         and isinstance(place.producer, nn.Linear | nn.modules.conv._ConvNd)
     ]
     if layers:
         yield Finding(
             "bias in front",
             "note",
-            f"{m.places[layers[0]].producer_name} has a bias, and {_where(layers)} subtracts the mean behind it",
+            f"{m.places[layers[0]].producer_name} has a bias, and {_where(layers)} subtracts the "
+            "mean behind it",
             "the bias has no effect and no gradient; it costs memory, and weight decay moves it for nothing",
             "bias=False in the layer in front",
             _names(layers),
@@ -733,5 +778,7 @@ def gap(m: Measurements) -> Iterator[Finding]:
             f"eval mode is worse than training on the same batches by {relative_gap(m):.0%} (healthy: below "
             f"{limit('gap'):.0%}), and no cause was found",
             _harm(m),
-            RETAKE if helps else "taking statistics again does not help: compare single samples in both modes",
+            RETAKE
+            if helps
+            else "taking statistics again does not help: compare single samples in both modes",
         )

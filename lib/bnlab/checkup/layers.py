@@ -98,7 +98,8 @@ class NormLayer:
 
 def _unbatched_rank(module: nn.Module) -> int | None:
     """The rank of one sample, for torch's instance norms, which take it without a batch."""
-    return getattr(module, "_get_no_batch_dim", lambda: None)()
+    ranks = {nn.InstanceNorm1d: 2, nn.InstanceNorm2d: 3, nn.InstanceNorm3d: 4}
+    return next((rank for kind, rank in ranks.items() if isinstance(module, kind)), None)
 
 
 def find_layers(model: nn.Module) -> list[NormLayer]:

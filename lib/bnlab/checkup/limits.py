@@ -27,15 +27,21 @@ LIMITS = {
     "dropout": Limit(0.08, "planted; dropout 0.1 straight in front of a layer widens by about 0.05"),
     "eps_share": Limit(0.1, "eps then takes a tenth of the output's variance"),
     "dead": Limit(0.25, "a quarter of the channels carries nothing"),
-    "switched_off": Limit(0.1, "gammas drawn around 0 fall below a thousandth of the largest in 0.1 % of cases"),
+    "switched_off": Limit(
+        0.1, "gammas drawn around 0 fall below a thousandth of the largest in 0.1 % of cases"
+    ),
     "digits_lost": Limit(1e-3, "the normalized value then carries an error of 0.001 from rounding"),
-    "independent": Limit(4, "the mean of fewer values is off by more than half a spread in one batch of three"),
+    "independent": Limit(
+        4, "the mean of fewer values is off by more than half a spread in one batch of three"
+    ),
     "updates_per_step": Limit(1.05, "one update per optimizer step and call"),
     "test_shift": Limit(0.5, "test data of the same kind differ by sampling only"),
     "test_log_spread": Limit(0.3, "test data of the same kind differ by sampling only"),
     "depends_on_batch": Limit(0.02, "in eval mode an answer does not depend on the rest of the batch"),
     "gap": Limit(0.25, "planted: loss with stored statistics above the loss with batch statistics, relative"),
-    "output_change": Limit(0.25, "planted: change of the outputs between stored and retaken statistics, in spreads"),
+    "output_change": Limit(
+        0.25, "planted: change of the outputs between stored and retaken statistics, in spreads"
+    ),
 }
 
 

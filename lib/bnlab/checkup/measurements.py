@@ -231,7 +231,8 @@ class Examination:
     def sweep(self, name: str, into_mode: Callable) -> None:
         """All batches in one mode: losses, accuracies, what each layer saw, and the first outputs."""
         into_mode()
-        mode, calls = Mode(), {layer: [] for layer in self.with_statistics}
+        mode = Mode()
+        calls: dict[NormLayer, list[Call]] = {layer: [] for layer in self.with_statistics}
         number = 0
 
         def seen(layer: NormLayer, x: Tensor) -> None:
@@ -249,7 +250,7 @@ class Examination:
                 mode.accuracies.append(accuracy)
                 if number < 4 and name in (STORED, RETAKEN):
                     outputs.append(_flat(output))
-        self.head[name], self.calls[name], self.outputs[name] = mode, calls, outputs  # type: ignore[assignment]
+        self.head[name], self.calls[name], self.outputs[name] = mode, calls, outputs
 
     def guarded(self, batch: Any, number: int) -> tuple[Any, Tensor | None, float]:
         """A pass; a batch with one value per channel, at which training would stop, gives NaN."""
@@ -269,7 +270,9 @@ class Examination:
             if finite:
                 self.retaken[layer] = population(layer, finite)
         self.stored = {
-            layer: (layer.stored_mean, layer.stored_spread) for layer in self.layers if layer.buffers is not None
+            layer: (layer.stored_mean, layer.stored_spread)
+            for layer in self.layers
+            if layer.buffers is not None
         }
         for layer, new in self.retaken.items():
             self.into(layer, new)
@@ -292,7 +295,7 @@ class Examination:
         return wanted if self.budget is None else max(0, min(wanted, self.budget - self.passes.count))
 
     def find_blame(self) -> None:
-        """The eval loss with one layer's stored statistics and retaken ones in all others, less that without."""
+        """The eval loss with one layer's stored and all others' retaken statistics, less that with none."""
         moved = [layer for layer in self.retaken if layer.buffers is not None and moves_itself(layer)]
         few = min(2, self.left(2 * len(moved) + 2) // (len(moved) + 1))
         if not few:
@@ -321,8 +324,8 @@ class Examination:
     def try_eps(self) -> None:
         """How far the stored spreads are off, as they are and with another eps in every layer."""
         self.rewind()
-        layers = [layer for layer in self.retaken if layer.buffers and getattr(layer.module, "eps", 0)]
-        kept = [layer.module.eps for layer in layers]
+        layers = [layer for layer in self.retaken if layer.buffers and layer.eps]
+        kept = [layer.eps for layer in layers]
         few = min(4, self.left(8) // 2)
         if not few or not layers:
             return
@@ -343,7 +346,9 @@ class Examination:
     def misfit_now(self, layers: list[NormLayer], few: int) -> float:
         """The largest misfit of a layer's stored spread, on the first batches."""
         calls: dict[NormLayer, list[Call]] = {layer: [] for layer in layers}
-        stored = {layer: [getattr(layer.module, name).clone() for name in layer.buffers or ()] for layer in layers}
+        stored = {
+            layer: [getattr(layer.module, name).clone() for name in layer.buffers or ()] for layer in layers
+        }
         self.by_batch()
         with watched(layers, lambda layer, x: _append(calls[layer], call_statistics(layer, x, 0))):
             for number, batch in each(self.batches[:few]):
@@ -393,15 +398,19 @@ class Examination:
     def compare_test(self, test: list) -> None:
         """The input of the first layer on test batches against training batches, both in eval mode."""
         first = min(
-            (layer for layer in self.retaken if layer in self.places), key=lambda layer: self.places[layer].order
+            (layer for layer in self.retaken if layer in self.places),
+            key=lambda layer: self.places[layer].order,
         )
+        few = min(len(test), self.left(2 * len(test)) // 2)
+        if not few:
+            return
         found: list[list[Call]] = []
         with watched([first], lambda layer, x: _append(found[-1], call_statistics(layer, x, 0))):
-            for batches in (self.batches[: max(1, self.left(2 * len(test)) // 2)], test):
+            for batches, known in ((self.batches[:few], True), (test[:few], False)):
                 found.append([])
                 self.model.eval()
                 for number, batch in each(batches):
-                    self.guarded(batch, number if batches is not test else -1)
+                    self.guarded(batch, number if known else -1)
         here, there = (population(first, calls) for calls in found)
         per_sample, _ = _against_shuffled(found[1], there.var > 1e-8 * there.var.max())
         spread = here.spread(first)
@@ -418,7 +427,9 @@ class Examination:
         first = next((calls for calls in self.calls[TRAIN].values() if calls), [])
         return Measurements(
             model=self.model,
-            layers=sorted(self.layers, key=lambda layer: (self.numbers[layer].order < 0, self.numbers[layer].order)),
+            layers=sorted(
+                self.layers, key=lambda layer: (self.numbers[layer].order < 0, self.numbers[layer].order)
+            ),
             head=self.head,
             numbers=self.numbers,
             places=self.places,
@@ -506,7 +517,9 @@ def _describe_input(
     n.digits_lost = float(ratio) * torch.finfo(place.dtype if place else torch.float32).eps
 
 
-def _describe_batches(n: LayerNumbers, calls: list[Call], spread: Tensor, live: Tensor, per_pass: int) -> None:
+def _describe_batches(
+    n: LayerNumbers, calls: list[Call], spread: Tensor, live: Tensor, per_pass: int
+) -> None:
     """Numbers about how the batches differ from each other, the calls of one pass kept apart."""
     turns = [calls[turn::per_pass] for turn in range(per_pass)]
     means = [torch.stack([call.mean for call in turn])[:, live] / spread[live] for turn in turns if turn]
@@ -547,7 +560,7 @@ def _against_shuffled(calls: list[Call], live: Tensor) -> tuple[float, float]:
 
 
 def _order_of(means: Tensor) -> tuple[float, float]:
-    """Correlation of neighbouring batch means along their main direction, and how far two groups explain it."""
+    """Correlation of neighbouring batch means along their main direction, and what two groups explain."""
     centred = means - means.mean(0)
     if not centred.abs().max() > 0:
         return NAN, NAN
@@ -556,7 +569,8 @@ def _order_of(means: Tensor) -> tuple[float, float]:
     repeat = float((line[1:] * line[:-1]).sum() / total)
     ordered = line.sort().values
     explained = [
-        i * ordered[:i].mean() ** 2 + (len(line) - i) * ordered[i:].mean() ** 2 for i in range(2, len(line) - 1)
+        i * ordered[:i].mean() ** 2 + (len(line) - i) * ordered[i:].mean() ** 2
+        for i in range(2, len(line) - 1)
     ]
     return repeat, float(max(explained) / total) if explained else NAN
 
@@ -575,7 +589,11 @@ def _misfit(layer: NormLayer, new: Population) -> float:
     """Mean over the live channels of |log of stored over new spread|, eps left out."""
     live = new.var > 1e-8 * new.var.max()
     now = new.var.sqrt() if new.norm is None else new.norm
-    old = layer.stored_spread - layer.eps if layer.divides_by_norm else (layer.stored_spread**2 - layer.eps).sqrt()
+    old = (
+        layer.stored_spread - layer.eps
+        if layer.divides_by_norm
+        else (layer.stored_spread**2 - layer.eps).sqrt()
+    )
     return float((old / now)[live].log().abs().nanmean())
 
 
@@ -616,5 +634,8 @@ def _flat(output: Any) -> Tensor:
         output = next(iter(output.values() if isinstance(output, dict) else output), None)
     if not isinstance(output, Tensor) or not output.is_floating_point() or output.dim() == 0:
         return torch.empty(0, 0)
-    return output.detach().double().cpu().flatten(1) if output.dim() > 1 else output.detach().double().cpu()[:, None]
-
+    return (
+        output.detach().double().cpu().flatten(1)
+        if output.dim() > 1
+        else output.detach().double().cpu()[:, None]
+    )

@@ -87,7 +87,7 @@ def retake_statistics(
         for layer, new in retaken.items():
             store(layer, new)
             if layer.momentum is None and layer.updates is not None:
-                layer.module.num_batches_tracked.fill_(len(calls[layer]))  # type: ignore[operator, union-attr]
+                layer.module.num_batches_tracked.fill_(len(calls[layer]))  # type: ignore[operator]
     return found
 
 
@@ -136,7 +136,9 @@ def _compare(layer: NormLayer, new: Population) -> Retaken:
 def store(layer: NormLayer, new: Population) -> None:
     """Write the statistics into the layer's buffers, in their own dtype."""
     assert layer.buffers is not None
-    for name, values in zip(layer.buffers, (new.mean, new.var if new.norm is None else new.norm), strict=True):
+    for name, values in zip(
+        layer.buffers, (new.mean, new.var if new.norm is None else new.norm), strict=True
+    ):
         buffer = getattr(layer.module, name)
         buffer.data.copy_(values.view_as(buffer))
 
@@ -263,8 +265,8 @@ def fold(model: nn.Module, batch: Any, *, forward: Forward | None = None) -> nn.
                 setattr(before, name, parameter)
     if not done:
         raise ValueError(
-            f"model: no batch norm of this {type(model).__name__} follows directly on a linear or convolution "
-            "layer whose output goes nowhere else"
+            f"model: no batch norm of this {type(model).__name__} follows directly on a linear or "
+            "convolution layer whose output goes nowhere else"
         )
     return folded
 

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     import pandas
 
 CHECKED = (
-    "start values left in the statistics, stored against retaken mean and spread, momentum against the noise of the "
-    "batches, composition of the batches, calls per pass, values per statistic, dropout in front, eps, dead and "
-    "switched-off channels, mean over spread, NaN and infinity, recomputation, frozen layers, bias or another norm in "
+    "start values left in the statistics, stored against retaken mean and spread, momentum against "
+    "the noise of the "
+    "batches, composition of the batches, calls per pass, values per statistic, dropout in front, "
+    "eps, dead and "
+    "switched-off channels, mean over spread, NaN and infinity, recomputation, frozen layers, bias "
+    "or another norm in "
     "front, the normalized dimension"
 )
 _WIDTH = 100
@@ -86,7 +89,9 @@ class Checkup:
         return [(name, _number(mode.loss), _number(mode.accuracy, ".1%")) for name, mode in self.head.items()]
 
     def _summary(self) -> str:
-        counts = [(level, sum(f.level == level for f in self.findings)) for level in ("fault", "warning", "note")]
+        counts = [
+            (level, sum(f.level == level for f in self.findings)) for level in ("fault", "warning", "note")
+        ]
         said = ", ".join(f"{n} {level}{'s' if n > 1 else ''}" for level, n in counts if n)
         return said or "nothing found"
 
@@ -129,7 +134,8 @@ class Checkup:
         cell = 'style="text-align:left;padding:.15em .8em;border-bottom:1px solid currentColor"'
         rows = [("the same batches", "loss", "accuracy"), *self._head_rows()]
         table = "".join(
-            "<tr>" + "".join(f"<td {cell}>{html.escape(value)}</td>" for value in row) + "</tr>" for row in rows
+            "<tr>" + "".join(f"<td {cell}>{html.escape(value)}</td>" for value in row) + "</tr>"
+            for row in rows
         )
         items = "".join(
             f'<li style="margin:.6em 0"><b>{f.level}: {html.escape(f.cause)}</b>'
