@@ -1,9 +1,11 @@
 """The check-up against planted faults: is the cause the first finding, and are healthy networks left alone?
 
-Four families of small networks (MLP, residual conv net, U-Net, Transformer with batch norm), about thirty
-planted faults and eleven kinds of healthy networks. The limits in `bnlab.checkup.limits`
-were set on MLP and U-Net with seeds 0 and 1; what counts is the other half, conv net and Transformer with
-seeds 5 to 9. `--half tune` shows the first half, `--only NAME` one fault, `--show` prints each report.
+Four families of small networks (MLP, residual conv net, U-Net, Transformer with batch norm), 36 planted
+faults and eleven kinds of healthy networks. The limits in `bnlab.checkup.limits` were set on MLP and U-Net
+with seeds 0 and 1; what counts is conv net and Transformer with seeds 5 to 9. (Of these two families seed 0
+was looked at while the rules were written.) Exits with 1 if the cause is the first finding in fewer than nine
+of ten, or if a healthy network has a finding above a note. `--half tune` shows the first half, `--only NAME`
+one case, `--show` prints each report.
 """
 
 from __future__ import annotations
@@ -810,7 +812,8 @@ def main() -> int:
     print(f"half: {given.half}")
     print(table(sick, well))
     print(f"{time.perf_counter() - start:.0f} s, of which {spent:.0f} s check-ups of the faults")
-    return 0
+    named = sum(case["place"] == 0 for case in sick) >= 0.9 * len(sick)
+    return 0 if named and all(case["found"].healthy for case in well) else 1
 
 
 if __name__ == "__main__":

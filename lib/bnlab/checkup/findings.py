@@ -285,14 +285,15 @@ def start_values(m: Measurements) -> Iterator[Finding]:
     if layers:
         layers = _worst(m, layers, "start_share")
         n = m.numbers[layers[0]]
+        larger = "momentum=0.1 (the weight of the new batch; Keras counts the other way), "
+        larger = larger if n.momentum < 0.1 else ""
         yield Finding(
             "start values",
             _level(m),
-            f"{n.start_share:.0%} of the stored variance of {_where(layers)} is left of its start "
-            "value 1: momentum "
-            f"{n.momentum:g}, {n.updates:.0f} updates (healthy: below {limit('start_share'):.0%})",
+            f"{n.start_share:.0%} of the stored variance of {_where(layers)} is left of its start value 1: "
+            f"momentum {n.momentum:g}, {n.updates:.0f} updates (healthy: below {limit('start_share'):.0%})",
             f"the stored statistics are not yet those of the data: {_harm(m)}",
-            f"momentum=0.1 (the weight of the new batch; torch counts the other way than Keras), or {RETAKE}",
+            f"{larger}{RETAKE}, or more updates",
             _names(layers),
         )
 

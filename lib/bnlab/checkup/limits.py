@@ -1,7 +1,7 @@
 """The limits of healthy networks, each with its reason.
 
 Those marked "planted" were set on the healthy networks and planted faults of benchmarks/checkup.py, on the
-families and seeds of its first half.
+networks of its first half.
 """
 
 from __future__ import annotations
