@@ -222,7 +222,7 @@ def load(folder: str | Path) -> tuple[pd.DataFrame, dict]:
                 f"{folder / name}: expected sha256 {expected}, found {found}; check it out again"
             )
         text = gzip.decompress(raw) if name.endswith(".gz") else raw
-        frames.append(pd.read_csv(io.BytesIO(text), float_precision="round_trip"))
+        frames.append(pd.read_csv(io.BytesIO(text)))
     return pd.concat(frames, ignore_index=True), manifest
 
 
