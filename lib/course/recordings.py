@@ -27,11 +27,11 @@ import pandas as pd
 import torch
 from torch import distributed
 
-from bnlab.sweep import Settings, sweep
+from bnlab.sweep import Settings, Sweep, sweep
 
 from . import experiments
 from .long_runs import LONG_RECORDINGS, listing, read_manifest, record_long
-from .manifests import UNITS, csv_of, dataset_checksum, origin, part_of, table_of
+from .manifests import UNITS, code_sha256, csv_of, dataset_checksum, origin, part_of, table_of
 
 PAIR = ("standard", "batchnorm")
 
@@ -147,42 +147,49 @@ def record(
     recording = RECORDINGS[name]
     rows, parts, seconds = [], [], 0.0
     for part in recording.parts(scale, device):
-        model = part.experiment.__name__
         done = sweep(part.experiment, part.grid, seeds, store=store, n_jobs=n_jobs)
-        if done.failures:
-            first = done.failures[0]
-            raise RuntimeError(
-                f"{len(done.failures)} runs of {model} failed, so nothing was written; the first: "
-                f"{first.settings}, seed {first.seed}\n{first.traceback}"
-            )
         described = part_of(part.experiment, part.grid, len(part.grid) * len(seeds))
-        rows += [
-            {"model": model} | {k: v for k, v in row.items() if k not in described["settings"]}
-            for row in done.rows
-            if row["kind"] in recording.kinds
-        ]
-        parts.append(described)
+        rows += _kept(done, recording.kinds, described)
+        parts.append(described | {"code_sha256": code_sha256(part.experiment)})
         seconds += done.seconds
-    target = Path(folder) / name
-    target.mkdir(parents=True, exist_ok=True)
-    frame = table_of(rows)
-    table = csv_of(frame)
-    (target / "runs.csv").write_bytes(table)
     manifest = {
         "title": recording.title,
         "command": f"python -m course.recordings {name} --scale {scale} --seeds {' '.join(map(str, seeds))}",
         "scale": scale,
         "parts": parts,
         "seeds": list(seeds),
-        "rows": len(rows),
-        "columns": {column: UNITS[column] for column in frame},
         "data": {dataset: dataset_checksum(dataset) for dataset in recording.datasets},
         "note": note,
-        "runs_csv_sha256": hashlib.sha256(table).hexdigest(),
         "wall_seconds": round(seconds),  # of all runs together
-    } | origin(part.experiment, device)
-    (target / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    } | origin(device)
+    return _written(Path(folder) / name, rows, manifest)
+
+
+def _written(target: Path, rows: list[dict], about: dict) -> Path:
+    """Write table and manifest."""
+    frame = table_of(rows)
+    table = csv_of(frame)
+    columns = {column: UNITS[column] for column in frame}
+    shape = {"rows": len(rows), "columns": columns, "runs_csv_sha256": hashlib.sha256(table).hexdigest()}
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "runs.csv").write_bytes(table)
+    (target / "manifest.json").write_text(json.dumps(about | shape, indent=2) + "\n")
     return target
+
+
+def _kept(done: Sweep, kinds: Sequence[str], described: dict) -> list[dict]:
+    """The rows of a part, without what all its runs share; RuntimeError if a run failed."""
+    model = described["experiment"]
+    if done.failures:
+        first = done.failures[0]
+        raise RuntimeError(
+            f"{len(done.failures)} runs of {model} failed, so nothing was written; the first: "
+            f"{first.settings}, seed {first.seed}\n{first.traceback}"
+        )
+    kept = (row for row in done.rows if row["kind"] in kinds)
+    return [
+        {"model": model} | {k: v for k, v in row.items() if k not in described["settings"]} for row in kept
+    ]
 
 
 def compute_share(name: str, *, scale: str, device: str, seeds: Sequence[int], store: str | Path) -> bool:
