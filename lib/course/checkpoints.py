@@ -34,9 +34,8 @@ class Checkpoint:
             kept = torch.load(self.path, weights_only=True)
             net.load_state_dict(kept["model"])
         except Exception as error:  # what torch raises for a bad file is not documented
-            raise ValueError(
-                f"{self.path} is damaged ({error}); remove it to begin this run again"
-            ) from error
+            name = type(error).__name__  # its text may advise to execute what the file says
+            raise ValueError(f"{self.path} is damaged ({name}); remove it to begin this run again") from error
         torch.set_rng_state(kept["random"])
         if kept["cuda_random"]:
             torch.cuda.set_rng_state_all(kept["cuda_random"])

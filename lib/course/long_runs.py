@@ -22,7 +22,7 @@ from bnlab.sweep import Settings, code_of, run_key
 
 from . import experiments
 from .checkpoints import Checkpoint
-from .manifests import UNITS, csv_of, dataset_checksum, origin, part_of, table_of
+from .manifests import UNITS, code_sha256, csv_of, dataset_checksum, origin, part_of, table_of
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,8 @@ def _make(
         "rows": len(frame),
         "sha256": hashlib.sha256(packed).hexdigest(),
         "seconds": round(checkpoint.seconds),  # of processor time
-    } | origin(recording.experiment, str(run.settings["device"]))
+        "code_sha256": code_sha256(recording.experiment),
+    } | origin(str(run.settings["device"]))
     with FileLock(store / f"{target.name}.lock"):
         manifest = read_manifest(target)
         entries = manifest.get("runs", {}) | {run.name: entry}

@@ -76,11 +76,15 @@ def part_of(experiment: Callable, grid: Sequence[Settings], runs: int) -> dict:
     }
 
 
-def origin(experiment: Callable, device: str) -> dict:
-    """What made it: code, versions, device and date."""
+def code_sha256(experiment: Callable) -> str:
+    """Of the experiment's source, with what it uses of its own module."""
+    return hashlib.sha256(code_of(experiment).encode()).hexdigest()
+
+
+def origin(device: str) -> dict:
+    """Versions, device and date."""
     versions = {"bnlab": bnlab.__version__, "torch": torch.__version__, "numpy": np.__version__}
     return {
-        "code_sha256": hashlib.sha256(code_of(experiment).encode()).hexdigest(),
         "versions": versions | {"python": platform.python_version()},
         "device": device_name(device),
         "date": datetime.now(UTC).date().isoformat(),
