@@ -103,7 +103,8 @@ def test_the_tables_show_every_finding_once(book, monkeypatch):
 def test_the_book_has_a_ledger_worth_the_name():
     found = ledger.findings(CHAPTERS)
     assert len(found) >= 150
-    assert {result["verdict"] for result in found} == set(ledger.VERDICTS)
+    verdicts = {result["verdict"] for result in found}
+    assert {"supported", "undecided", "not supported"} <= verdicts <= set(ledger.VERDICTS)
     for result in found:
         assert all(row["n"] >= 3 or row["low"] == row["high"] for row in result["settings"])
 

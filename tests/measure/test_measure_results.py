@@ -47,6 +47,7 @@ def test_short_in_words_and_drawn_on_the_axes_given(name):
     assert len(repr(result)) < 300 and repr(result).count("\n") <= 2 and "tensor" not in repr(result)
     assert not re.search(r"-\d", repr(result))  # minus signs are typographic
     assert len(result.frame()) > 0 and not result.frame().columns.duplicated().any()
+    plt.close("all")
     figure = plt.figure()
     ax = figure.add_subplot()
     other = plt.figure()
