@@ -78,6 +78,9 @@ def count(found: Sequence[dict]) -> None:
 
 def ledger(found: Sequence[dict]) -> None:
     """Publish a table: the claim and its place, the number with its rule, the verdict with its link."""
+    if not found:
+        display({"text/html": "<p>None at the moment.</p>", "text/plain": "None at the moment."}, raw=True)
+        return
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Claim", "Measured", "Verdict"))
     rows = "".join(map(_row, found))
     html = (

@@ -100,6 +100,13 @@ def test_the_tables_show_every_finding_once(book, monkeypatch):
     assert "x &lt; y" in shown[0]
 
 
+def test_a_list_without_claims_says_so(monkeypatch):
+    shown = []
+    monkeypatch.setattr(ledger, "display", lambda data, raw: shown.append(data["text/html"]))
+    ledger.ledger([])
+    assert shown == ["<p>None at the moment.</p>"]
+
+
 def test_the_book_has_a_ledger_worth_the_name():
     found = ledger.findings(CHAPTERS)
     assert len(found) >= 150
