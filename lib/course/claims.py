@@ -231,7 +231,7 @@ def as_html(result: dict) -> str:
     rows = []
     for row in result["settings"]:
         name = f"{escape(row['setting'])}: " if row["setting"] else ""
-        word = f" {row['word']}" if row["setting"] else ""
+        word = f", {row['word']}" if row["setting"] else ""
         numbers = number(claim, row["estimate"], row["low"], row["high"])
         rows.append(
             f"<p>{name}<strong>{numbers}</strong> <small>{basis(row)}</small>{word} {bar(claim, row)}</p>"
