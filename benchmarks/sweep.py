@@ -32,7 +32,9 @@ def training(lr: float, seed: int) -> list[dict]:
     train = data.fashion_mnist("train", n=2000)
     net = models.conv_net(norm=BatchNorm, init="he", seed=seed)
     probe = observers.landscape([lr, 2 * lr], every=20)
-    run = fit(net, data.batches(*train, 64, seed), lr=lr, steps=60, criterion=cross_entropy, observers=[probe])
+    run = fit(
+        net, data.batches(*train, 64, seed), lr=lr, steps=60, criterion=cross_entropy, observers=[probe]
+    )
     return [*run.records, {"loss": run.loss[-1]}]
 
 
