@@ -32,3 +32,12 @@ def test_the_picture_is_a_figure_of_a_chapter():
 def test_every_file_that_is_named_exists():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_check_up_prints_what_the_readme_shows(capsys):
+    """Its lines, whatever the last digits are on this machine."""
+    shown = re.search(r"```text\n(  the same batches.*?)```", README, re.DOTALL).group(1)
+    exec(compile(re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0], "README.md", "exec"), {})
+    printed, lines = (re.sub(r"[\d.−+]+%?| +", " ", text) for text in (capsys.readouterr().out, shown))
+    for line in filter(None, lines.splitlines()):
+        assert line in printed, line

@@ -67,13 +67,19 @@ LATER = "other work"
 
 
 def count(found: Sequence[dict]) -> None:
-    """Publish how many claims of each source have which verdict."""
+    """Publish how many claims of each source have which verdict, and how many intervals they rest on."""
     rows = []
     for source in (*SOURCES.values(), LATER):
         verdicts = Counter(f["verdict"] for f in found if SOURCES.get(f["claim"]["by"], LATER) == source)
         rows.append([source, *(verdicts[verdict] for verdict in VERDICTS), verdicts.total()])
     total = [sum(column) for column in zip(*(row[1:] for row in rows), strict=True)]
-    table(["claimed by", *VERDICTS, "all"], [*rows, ["together", *total]], caption="Claims and verdicts.")
+    settings = [row for result in found for row in result["settings"]]
+    intervals = sum(row["kind"] in ("t", "bootstrap") and row["low"] < row["high"] for row in settings)
+    caption = (
+        f"Claims and verdicts. They rest on {intervals} intervals at 95 %, of which about "
+        f"{intervals / 20:.0f} are expected to miss the true mean, and nobody knows which."
+    )
+    table(["claimed by", *VERDICTS, "all"], [*rows, ["together", *total]], caption=caption)
 
 
 def ledger(found: Sequence[dict]) -> None:

@@ -100,6 +100,13 @@ def test_the_tables_show_every_finding_once(book, monkeypatch):
     assert "x &lt; y" in shown[0]
 
 
+def test_the_count_says_how_many_intervals_may_miss(book, monkeypatch):
+    shown = []
+    monkeypatch.setattr(ledger, "table", lambda *table, caption: shown.append(caption))
+    ledger.count(ledger.findings(book(settled())) * 40)
+    assert "rest on 40 intervals at 95 %, of which about 2 are" in shown[0]
+
+
 def test_a_list_without_claims_says_so(monkeypatch):
     shown = []
     monkeypatch.setattr(ledger, "display", lambda data, raw: shown.append(data["text/html"]))
