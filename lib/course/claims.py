@@ -17,8 +17,9 @@ from IPython.display import display
 
 from bnlab.stats import KINDS, Interval
 
+from .prose import MINUS
+
 CLAIM_MIME = "application/vnd.bnlab.claim+json"
-MINUS = "\N{MINUS SIGN}"  # as pages print it, where Python prints a hyphen
 UNITS = {"": ("", ""), "factor": ("×", ""), "%": ("", " %"), "points": ("", " points"), "error": ("", "")}
 KIND = ("exact", "measured", "timed")
 

@@ -22,8 +22,8 @@ from sphinx.config import Config
 from sphinx.errors import ConfigError
 from sphinx.util.docutils import SphinxRole
 
-from .claims import MINUS
 from .figures import VEGA_MIME
+from .prose import MINUS
 
 VEGA_MARK = "bn-vega"
 # A figure wider than this (CSS pixels) that shrank to the 342 of a phone would have letters under 7 pixels.
